@@ -1,0 +1,37 @@
+//! Phase 1: is this a request that we serve, within the limits, and framed without a doubt?
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// What is let in.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Adds `x-cutover-*` headers to responses (`debug_headers`).
+    pub debug_headers: bool,
+    /// Networks whose `X-Forwarded-For` is believed for the client's address (`trusted_proxies`).
+    pub trusted_proxies: Vec<IpNet>,
+    /// Limits on one connection and one request.
+    pub limits: Limits,
+}
+
+/// Every limit on what a client may send (`[limits]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections over all workers; one more is answered 503.
+    pub connections: usize,
+    /// Bytes of a request head, request line included; more is answered 431.
+    pub header_bytes: usize,
+    /// Bytes of a request body; 0 = no limit; more is answered 413.
+    pub body_bytes: u64,
+    /// Bytes of one WebSocket message frame from a client; a larger one closes with 1009.
+    pub frame_bytes: u64,
+    /// From the first byte of a head to its last; closed after that.
+    pub header_timeout: Duration,
+    /// Between two pieces of a request body; closed after that.
+    pub body_idle_timeout: Duration,
+    /// How long a kept-alive connection may stay without a request.
+    pub idle_timeout: Duration,
+    /// Concurrent HTTP/2 streams of one connection.
+    pub http2_streams: u32,
+}

@@ -1,0 +1,1 @@
+//! The composition root: from checked settings to listeners, workers and their end.

@@ -1,0 +1,57 @@
+//! Phase 5: sends the request to its side and waits, bounded, for the answer.
+
+use std::time::Duration;
+
+use http::{HeaderValue, uri::Authority};
+use serde::{Deserialize, Serialize};
+
+use crate::side::Pair;
+
+/// Where a project is and how to reach it. Checked: the URL has no path, query or user info.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Whether to speak TLS (`https`).
+    pub tls: bool,
+    /// Host to dial, without brackets around an IPv6 address.
+    pub dial_host: String,
+    /// Port to dial.
+    pub dial_port: u16,
+    /// What to send as Host / :authority (`projects.*.host`, default: the URL's own).
+    pub authority: Authority,
+    /// The same, ready as a header value.
+    pub host_header: HeaderValue,
+    /// Path prefix of the URL, empty or `/prefix` without a slash at its end.
+    pub path_prefix: String,
+    /// PEM of a private CA (`projects.*.ca`), already read.
+    pub ca_pem: Option<String>,
+}
+
+/// What to do when the new side can't be reached (`rollout.on_new_unavailable`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNewUnavailable {
+    /// Answer 502.
+    #[default]
+    Fail,
+    /// GET and HEAD go to old; writes never.
+    OldForReads,
+}
+
+/// Both projects and how long to wait for them (`[projects]`, `[upstream]`).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where both projects are.
+    pub projects: Pair<Project>,
+    /// For a TCP (and TLS) connection to be made.
+    pub connect_timeout: Duration,
+    /// From the end of the request to the head of the response.
+    pub timeout: Duration,
+    /// The same for functions, which may take 150 s to their first byte (`supabase-wire.md` 6.1).
+    pub functions_timeout: Duration,
+    /// How long an idle connection is kept for reuse.
+    pub idle_timeout: Duration,
+    /// Idle connections kept per worker and side.
+    pub idle_connections: usize,
+    /// What to do when new can't be reached.
+    pub on_new_unavailable: OnNewUnavailable,
+}

@@ -1,0 +1,1 @@
+//! Reading (not verifying) the claims of a JWT.

@@ -1,0 +1,117 @@
+//! The API keys of both projects, and the exact, role-preserving swap between them
+//! (`supabase-wire.md` 1.3, trap 3: never promote, never guess).
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
+use crate::side::{Pair, Side};
+
+/// What a key may do. A swap never changes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// `anon` or publishable: row level security applies.
+    Anon,
+    /// `service_role` or secret: bypasses row level security.
+    Service,
+}
+
+/// What to do with a key that belongs to neither project (`keys.unknown`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownKeys {
+    /// Answer 401 and forward nothing.
+    #[default]
+    Refuse,
+    /// Forward the key as it is; the side refuses it.
+    Pass,
+}
+
+/// One project's keys. The first of each list is the one sent to that project.
+#[derive(Clone, Debug, Default)]
+pub struct ProjectKeys {
+    /// `anon_key`: legacy JWTs and `sb_publishable_…`.
+    pub anon: Vec<Secret>,
+    /// `service_role_key`: legacy JWTs and `sb_secret_…`.
+    pub service: Vec<Secret>,
+}
+
+/// Every known key, found in one look-up.
+#[derive(Clone, Debug, Default)]
+pub struct Keyring {
+    /// What to do with a key that is not here.
+    pub unknown: UnknownKeys,
+    roles: HashMap<Secret, Role>,
+    sent: Pair<[Option<Secret>; 2]>,
+}
+
+/// Two projects that use one key for two roles: no swap could keep the role.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the same key is listed as anon_key and as service_role_key")]
+pub struct RoleConflict;
+
+impl Keyring {
+    /// Collects both projects' keys.
+    ///
+    /// # Errors
+    /// [`RoleConflict`] when one text is listed in both roles, on whichever side.
+    pub fn build(projects: &Pair<ProjectKeys>, unknown: UnknownKeys) -> Result<Self, RoleConflict> {
+        let mut ring = Self { unknown, ..Self::default() };
+        for side in Side::ALL {
+            let keys = &projects[side];
+            for (role, list) in [(Role::Anon, &keys.anon), (Role::Service, &keys.service)] {
+                ring.sent[side][role as usize] = list.first().cloned();
+                for key in list {
+                    if ring.roles.insert(key.clone(), role).is_some_and(|known| known != role) {
+                        return Err(RoleConflict);
+                    }
+                }
+            }
+        }
+        Ok(ring)
+    }
+
+    /// The role of a key of either project; `None` when the key is unknown.
+    #[must_use]
+    pub fn role(&self, key: &str) -> Option<Role> {
+        self.roles.get(key).copied()
+    }
+
+    /// The key of this role that is sent to `side`; `None` when that side has none configured.
+    #[must_use]
+    pub fn key_for(&self, side: Side, role: Role) -> Option<&Secret> {
+        self.sent[side][role as usize].as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(anon: &[&str], service: &[&str]) -> ProjectKeys {
+        let secrets = |list: &[&str]| list.iter().map(|text| Secret::new(text)).collect();
+        ProjectKeys { anon: secrets(anon), service: secrets(service) }
+    }
+
+    #[test]
+    fn a_swap_keeps_the_role_and_sends_the_first_of_the_list() {
+        let projects = Pair {
+            old: keys(&["old-jwt"], &["old-service"]),
+            new: keys(&["sb_publishable_n", "new-jwt"], &["sb_secret_n"]),
+        };
+        let ring = Keyring::build(&projects, UnknownKeys::Refuse).unwrap();
+        assert_eq!(ring.role("new-jwt"), Some(Role::Anon));
+        assert_eq!(ring.role("old-service"), Some(Role::Service));
+        assert_eq!(ring.role("stranger"), None);
+        assert_eq!(ring.key_for(Side::New, Role::Anon).unwrap().expose(), "sb_publishable_n");
+        assert_eq!(ring.key_for(Side::New, Role::Service).unwrap().expose(), "sb_secret_n");
+    }
+
+    #[test]
+    fn one_key_in_two_roles_is_refused() {
+        let projects = Pair { old: keys(&["k"], &[]), new: keys(&[], &["k"]) };
+        assert_eq!(Keyring::build(&projects, UnknownKeys::Refuse).unwrap_err(), RoleConflict);
+    }
+}

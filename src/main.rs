@@ -1,0 +1,3 @@
+//! `cutover`: parse, run, exit code.
+
+fn main() {}

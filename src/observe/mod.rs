@@ -1,0 +1,1 @@
+//! Phase 7: what is counted and logged of a request.

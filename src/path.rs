@@ -1,0 +1,1 @@
+//! The path of a request: the seven phases in one function.

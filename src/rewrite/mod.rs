@@ -1,0 +1,44 @@
+//! Phase 4: says a request the way the chosen side says it.
+
+pub mod schema;
+
+use serde::{Deserialize, Serialize};
+
+use schema::SchemaMap;
+
+/// What to do with a table that neither dialect maps (`schema.unmapped`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unmapped {
+    /// Keep its profile and forward it.
+    #[default]
+    Pass,
+    /// Answer 404.
+    Refuse,
+}
+
+/// What to do with an embed that spans two domains on new (`schema.cross_schema_embeds`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CrossSchemaEmbeds {
+    /// Send the request to the schema of compatibility views.
+    #[default]
+    Compat,
+    /// Answer 422.
+    Refuse,
+    /// Forward it; PostgREST answers PGRST200.
+    Pass,
+}
+
+/// The schema map and what to do at its edges (`[schema]`).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Old table ↔ new schema.table, old function ↔ new schema.function.
+    pub map: SchemaMap,
+    /// What to do with unmapped tables.
+    pub unmapped: Unmapped,
+    /// The schema of compatibility views on new; `None` if there is none.
+    pub compat: Option<String>,
+    /// What to do with embeds across domains.
+    pub cross_schema_embeds: CrossSchemaEmbeds,
+}

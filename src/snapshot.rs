@@ -1,0 +1,26 @@
+//! One immutable version of all live settings. A request takes one at its start and keeps it to its
+//! end, so that a change never catches a request half-way.
+
+use crate::identify::keyring::Keyring;
+use crate::{accept, decide, forward, identify, restore, rewrite};
+
+/// Everything that a request needs to know, checked and ready to use. Built by `config`, never changed.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The number of this snapshot; grows by one with every change.
+    pub epoch: u64,
+    /// Limits, trusted proxies, debug headers.
+    pub accept: accept::Settings,
+    /// Where identities come from.
+    pub identify: identify::Settings,
+    /// The keys of both projects.
+    pub keyring: Keyring,
+    /// The rollout and the owners of the routes.
+    pub decide: decide::Settings,
+    /// The schema map and what to do at its edges.
+    pub rewrite: rewrite::Settings,
+    /// Both projects' addresses, and how long to wait for them.
+    pub forward: forward::Settings,
+    /// CORS and how much of an error body is read.
+    pub restore: restore::Settings,
+}
