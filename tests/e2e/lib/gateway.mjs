@@ -83,6 +83,11 @@ function toLite(request, response, role) {
   forward(request, response, config.ports.lite, request.url, headers);
 }
 
+function profile(request) {
+  const writes = ['POST', 'PATCH', 'PUT', 'DELETE'].includes(request.method);
+  return request.headers[writes ? 'content-profile' : 'accept-profile'] ?? 'public';
+}
+
 function toPostrust(request, response, role) {
   const user = userBearer(request);
   const headers = { ...request.headers, authorization: `Bearer ${user ?? roleTokens[role]}` };
@@ -91,7 +96,8 @@ function toPostrust(request, response, role) {
   url = url.replace(/([?&]columns=)([^&]*)/, (_, start, list) => start + list.replace(/%22|"/gi, ''));
   // Workaround: postrust answers 401 to a row level security violation of a signed-in user; PostgREST answers 403.
   const repair = user || role === 'service' ? forbiddenIs403 : undefined;
-  forward(request, response, config.ports.postrust, url, headers, repair);
+  const port = config.ports.postrust[profile(request)] ?? config.ports.postrust['*'];
+  forward(request, response, port, url, headers, repair);
 }
 
 function forbiddenIs403(status, headers, body) {

@@ -6,12 +6,14 @@ import { createServer } from 'node:net';
 const LOWEST = 12000;
 const HIGHEST = 32000;
 
+let next = LOWEST + Math.floor(Math.random() * (HIGHEST - LOWEST)); // goes on from call to call: no port is given out twice
+
 /** `count` different ports of 127.0.0.1 that could be bound just now. */
 export async function freePorts(count) {
   const held = [];
-  let port = LOWEST + Math.floor(Math.random() * (HIGHEST - LOWEST));
   for (let tries = 0; held.length < count && tries < 2000; tries++) {
-    port = port >= HIGHEST ? LOWEST : port + 1;
+    next = next >= HIGHEST ? LOWEST : next + 1;
+    const port = next;
     const listener = await listen(port);
     if (listener) held.push({ port, listener }); // held until all are chosen: two of one call never collide
   }

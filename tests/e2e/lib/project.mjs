@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { JWT_SECRET, KEYS } from './keys.mjs';
 import * as paths from './paths.mjs';
+import { freePorts } from './ports.mjs';
 import { startPostgres } from './postgres.mjs';
 import { answers } from './until.mjs';
 
@@ -13,9 +14,9 @@ export const SCHEMAS = {
   new: ['public', 'security_service', 'vendors', 'ai_chat', 'shared_services', 'billing', 'analytics', 'marketplace', 'intelligence', 'app_demo'],
 };
 
-/** Starts the project `name` (old or new) on six ports. `rest` says which server answers /rest/v1: `postrust` or `lite`. */
-export async function startProject(processes, name, ports, { rest = 'postrust' } = {}) {
-  const [postgresPort, litePort, postrustPort, functionsPort, gatewayPort] = ports;
+/** Starts the project `name` (old or new). `rest` says which server answers /rest/v1: `postrust` or `lite`. */
+export async function startProject(processes, name, { rest = 'postrust' } = {}) {
+  const [postgresPort, litePort, functionsPort, gatewayPort, ...restPorts] = await freePorts(4 + SCHEMAS[name].length + 1);
   const database = await startPostgres(processes, name, postgresPort);
   await database.file('roles.sql');
   await database.file(`${name}.sql`);
@@ -23,13 +24,14 @@ export async function startProject(processes, name, ports, { rest = 'postrust' }
   await database.file('rows.sql');
 
   const lite = startLite(processes, name, litePort, database.url);
-  const postrust = startPostrust(processes, name, postrustPort, database.authenticatorUrl);
+  const postrust = startPostrusts(processes, name, restPorts, database.authenticatorUrl);
   const functions = startFunctions(processes, name, functionsPort);
-  const gateway = startGateway(processes, name, gatewayPort, rest, { lite: litePort, postrust: postrustPort, functions: functionsPort });
+  const ports = { lite: litePort, functions: functionsPort, postrust: Object.fromEntries(postrust.map(({ schema, port }) => [schema, port])) };
+  const gateway = startGateway(processes, name, gatewayPort, rest, ports);
 
   await Promise.all([
     processes.ready(lite, () => answers(`http://127.0.0.1:${litePort}/auth/v1/health`)),
-    processes.ready(postrust, () => answers(`http://127.0.0.1:${postrustPort}/rpc/which_project`)),
+    ...postrust.map(({ child, port }) => processes.ready(child, () => answers(`http://127.0.0.1:${port}/rpc/which_project`))),
     processes.ready(functions, () => answers(`http://127.0.0.1:${functionsPort}/functions/v1/hello`)),
     processes.ready(gateway, () => answers(`http://127.0.0.1:${gatewayPort}/__e2e/requests`)),
   ]);
@@ -69,20 +71,28 @@ enabled = false
   return processes.start(`lite-${name}`, process.execPath, [paths.lite, 'start', '--no-admin'], { cwd, env });
 }
 
-function startPostrust(processes, name, port, databaseUrl) {
-  const env = {
-    PATH: process.env.PATH,
-    PGRST_DB_URI: databaseUrl,
-    PGRST_DB_SCHEMAS: SCHEMAS[name].join(','),
-    PGRST_DB_ANON_ROLE: 'anon',
-    PGRST_DB_EXTRA_SEARCH_PATH: 'public,extensions',
-    PGRST_JWT_SECRET: JWT_SECRET,
-    PGRST_SERVER_HOST: '127.0.0.1',
-    PGRST_SERVER_PORT: String(port),
-    PGRST_COMPAT_MODE: 'true', // PostgREST's paths and error bodies
-    RUST_LOG: 'warn',
-  };
-  return processes.start(`postrust-${name}`, paths.postrust, [], { env, cwd: processes.dir });
+// Workaround: with several schemas exposed, postrust takes a table of the same name in another of them for the target of an embed
+// (300 PGRST201 for `orders?select=order_items(*)` where `public` holds views of both; 200 `[]` where PostgREST says PGRST200). So
+// each schema has a server of its own, which cannot see the others, and `*` (all of them) answers for a schema that is not exposed.
+function startPostrusts(processes, name, ports, databaseUrl) {
+  return [...SCHEMAS[name], '*'].map((schema, index) => {
+    const port = ports[index];
+    const env = {
+      PATH: process.env.PATH,
+      PGRST_DB_URI: databaseUrl,
+      PGRST_DB_POOL: '4',
+      PGRST_DB_SCHEMAS: schema === '*' ? SCHEMAS[name].join(',') : schema,
+      PGRST_DB_ANON_ROLE: 'anon',
+      PGRST_DB_EXTRA_SEARCH_PATH: 'public,extensions',
+      PGRST_JWT_SECRET: JWT_SECRET,
+      PGRST_SERVER_HOST: '127.0.0.1',
+      PGRST_SERVER_PORT: String(port),
+      PGRST_COMPAT_MODE: 'true', // PostgREST's paths and error bodies
+      RUST_LOG: 'warn',
+    };
+    const label = `postrust-${name}-${schema === '*' ? 'all' : schema}`;
+    return { schema, port, child: processes.start(label, paths.postrust, [], { env, cwd: processes.dir }) };
+  });
 }
 
 function startFunctions(processes, name, port) {
