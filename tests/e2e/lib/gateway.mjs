@@ -80,8 +80,18 @@ function toLite(request, response, role) {
     headers.apikey = config.liteKeys[role];
     if (headers.authorization && !userBearer(request)) headers.authorization = `Bearer ${config.liteKeys[role]}`;
   }
-  forward(request, response, config.ports.lite, request.url, headers);
+  forward(request, response, config.ports.lite, request.url, headers, request.url.startsWith('/auth/') ? isoTimes : undefined);
 }
+
+// Workaround: Lite's auth writes times as PostgreSQL prints them (`2026-11-21 09:49:39.36+00`), which supabase-py cannot read.
+const isoTimes = {
+  applies: (answer) => answer.headers['content-type']?.includes('json'),
+  repair(answer) {
+    const text = answer.body.toString().replace(/"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d[.\d]*)\+00"/g, '"$1T$2Z"');
+    answer.body = Buffer.from(text);
+    answer.headers['content-length'] = String(answer.body.length);
+  },
+};
 
 function profile(request) {
   const writes = ['POST', 'PATCH', 'PUT', 'DELETE'].includes(request.method);
@@ -94,26 +104,33 @@ function toPostrust(request, response, role) {
   let url = request.url.slice('/rest/v1'.length) || '/';
   // Workaround: postrust takes the quotes in columns="a","b" (what supabase-js sends with every array) for part of the name.
   url = url.replace(/([?&]columns=)([^&]*)/, (_, start, list) => start + list.replace(/%22|"/gi, ''));
-  // Workaround: postrust answers 401 to a row level security violation of a signed-in user; PostgREST answers 403.
-  const repair = user || role === 'service' ? forbiddenIs403 : undefined;
+  // Workaround: postrust does not read `+` in a query as the space it stands for (a filter value with spaces, from supabase-js).
+  const [path, query] = url.split(/\?(.*)/s);
+  if (query) url = `${path}?${query.replaceAll('+', '%20')}`;
   const port = config.ports.postrust[profile(request)] ?? config.ports.postrust['*'];
-  forward(request, response, port, url, headers, repair);
+  forward(request, response, port, url, headers, user || role === 'service' ? forbidden : undefined);
 }
 
-function forbiddenIs403(status, headers, body) {
-  if (status !== 401 || !body.includes('"42501"')) return status;
-  delete headers['www-authenticate'];
-  return 403;
-}
+// Workaround: postrust answers 401 to a row level security violation of a signed-in user; PostgREST answers 403.
+const forbidden = {
+  applies: (answer) => answer.statusCode === 401,
+  repair(answer) {
+    if (!answer.body.includes('"42501"')) return;
+    answer.status = 403;
+    delete answer.headers['www-authenticate'];
+  },
+};
 
-function forward(request, response, port, path, headers, repair) {
+/** Passes the exchange through as a stream, but for an answer that `fix` applies to: that one is held and repaired. */
+function forward(request, response, port, path, headers, fix) {
   const options = { host: '127.0.0.1', port, agent, method: request.method, path, headers };
   const upstream = httpRequest(options, async (answer) => {
     const answerHeaders = { ...answer.headers, 'x-e2e-project': config.project, 'access-control-allow-origin': '*' };
     for (const name of ['connection', 'keep-alive']) delete answerHeaders[name];
-    if (repair && answer.statusCode === 401) {
-      const body = Buffer.concat(await answer.toArray());
-      response.writeHead(repair(answer.statusCode, answerHeaders, body), answerHeaders).end(body);
+    if (fix?.applies(answer)) {
+      const held = { status: answer.statusCode, headers: answerHeaders, body: Buffer.concat(await answer.toArray()) };
+      fix.repair(held);
+      response.writeHead(held.status, held.headers).end(held.body);
       return;
     }
     response.writeHead(answer.statusCode, answerHeaders);

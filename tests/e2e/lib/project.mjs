@@ -19,7 +19,8 @@ export async function startProject(processes, name, { rest = 'postrust' } = {}) 
   const [postgresPort, litePort, functionsPort, gatewayPort, ...restPorts] = await freePorts(4 + SCHEMAS[name].length + 1);
   const database = await startPostgres(processes, name, postgresPort);
   await database.file('roles.sql');
-  await database.file(`${name}.sql`);
+  await database.file('old.sql');
+  if (name === 'new') await database.file('new.sql');
   await database.file('access.sql', { project: name });
   await database.file('rows.sql');
 
