@@ -72,6 +72,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             cleared: 0,
             searched: 0,
             part: Part::Head,
+            refuse_all: None,
+            linger: None,
         }
     }
 
