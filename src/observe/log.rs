@@ -9,7 +9,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 use tracing_subscriber::EnvFilter;
 
 use super::event::{Ending, Finished};
-use super::redact::redact;
+use super::redact::{redact, up_to};
 
 /// Lines that may wait for the writer.
 const QUEUE_LINES: usize = 16_384;
@@ -96,7 +96,6 @@ pub fn access(finished: &Finished, method: &http::Method, path_and_query: &str, 
         return;
     }
     let millis = |duration: std::time::Duration| duration.as_micros() as f64 / 1_000.0;
-    let id_end = request_id.floor_char_boundary(REQUEST_ID_BYTES);
     tracing::info!(
         target: ACCESS,
         method = method.as_str(),
@@ -113,7 +112,7 @@ pub fn access(finished: &Finished, method: &http::Method, path_and_query: &str, 
         ending = (finished.ending != Ending::Complete).then(|| finished.ending.label()),
         retried = finished.retried.then_some(true),
         fell_back = finished.fell_back.then_some(true),
-        request_id = &request_id[..id_end],
+        request_id = up_to(request_id, REQUEST_ID_BYTES),
     );
 }
 
