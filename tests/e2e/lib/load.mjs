@@ -95,7 +95,8 @@ export class Timeline {
   /** What is wrong with a sample, or undefined. */
   fault(sample) {
     if (sample.failure) return sample.failure;
-    if (!(sample.side === sample.project && sample.side === sample.answered)) return `header says ${sample.side}, ${sample.project} answered ${sample.answered}`;
+    if (sample.side !== sample.project) return `header says ${sample.side}, but ${sample.project} answered`;
+    if (sample.answered && sample.answered !== sample.project) return `${sample.project} answered ${sample.answered}`;
     const percentages = this.inForce(sample);
     if (!percentages.some((percentage) => side(sample.user, percentage) === sample.side)) return `on ${sample.side} at ${percentages.join(' or ')} %`;
     return undefined;

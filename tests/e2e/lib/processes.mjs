@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until } from './until.mjs';
 
@@ -16,8 +16,9 @@ export class Processes {
     this.children = [];
     this.closers = []; // what is stopped in another way than by a signal
     this.stopping = null;
+    this.exitOnSignal = undefined; // the exit code after a signal, when it is an ordinary way to end; else 128 + signal
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-      process.once(signal, () => this.stop().finally(() => process.exit(signal === 'SIGINT' ? 130 : 143)));
+      process.once(signal, () => this.stop().finally(() => process.exit(this.exitOnSignal ?? 128 + constants.signals[signal])));
     }
     for (const event of ['uncaughtException', 'unhandledRejection']) {
       process.once(event, (error) => {
@@ -32,7 +33,8 @@ export class Processes {
   start(name, command, args, options = {}) {
     const logPath = join(this.dir, `${name}.log`);
     const log = openSync(logPath, 'a');
-    const child = spawn(command, args, { stdio: ['ignore', log, log], ...options });
+    // Detached from the terminal, so that Ctrl-C reaches this process alone, which then stops the others in order.
+    const child = spawn(command, args, { stdio: ['ignore', log, log], detached: true, ...options });
     child.logPath = logPath;
     child.label = name;
     child.ended = new Promise((ended) => {
