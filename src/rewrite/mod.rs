@@ -1,6 +1,10 @@
 //! Phase 4: says a request the way the chosen side says it.
 
+mod query;
+pub mod rest;
 pub mod schema;
+mod scope;
+mod select;
 
 use serde::{Deserialize, Serialize};
 
