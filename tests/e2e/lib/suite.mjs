@@ -10,11 +10,19 @@ if (!described) throw new Error('start the suite with tests/e2e/run.sh');
 
 export const stack = JSON.parse(readFileSync(described, 'utf8'));
 
-/** Starts a proxy in front of the stack for this test file. */
+/** Starts a proxy in front of the stack for this test file; call it at the file's top level. */
 export async function cutover(options) {
   const processes = new Processes();
-  after(() => processes.stop());
-  const proxy = await startCutover(processes, stack, options);
-  after(() => proxy.stop());
+  const proxy = await startCutover(processes, stack, options).catch(async (error) => {
+    await processes.stop();
+    throw error;
+  });
+  after(async () => {
+    try {
+      await proxy.stop();
+    } finally {
+      await processes.stop();
+    }
+  });
   return proxy;
 }

@@ -4,15 +4,12 @@
 import { createClient } from '@supabase/supabase-js';
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import { rest } from '../lib/rest.mjs';
 import { forget, requestsSeen } from '../lib/stack.mjs';
 import { cutover, stack } from '../lib/suite.mjs';
 
-let proxy;
-before(async () => {
-  proxy = await cutover();
-});
+const proxy = await cutover();
 
 for (const [percentage, where] of [[0, 'old'], [100, 'new']]) {
   test(`a session lives at ${percentage} %`, async () => {

@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, test } from 'node:test';
 import { promisify } from 'node:util';
 import postgres from 'postgres';
 import { bucket, SALT, side, VECTORS } from '../lib/bucket.mjs';
@@ -69,10 +69,7 @@ test('PostgreSQL agrees over 10,000 users', async () => {
   assert.ok(Math.abs(share - PERCENTAGE / 100) < 0.02, `share of new is ${share}`);
 });
 
-let proxy;
-before(async () => {
-  proxy = await cutover({ percentage: PERCENTAGE });
-});
+const proxy = await cutover({ percentage: PERCENTAGE });
 
 test('the running proxy agrees, over the first 1,000 of them', async () => {
   for (const user of USERS.slice(0, 1000)) {

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import { distribution, lastOldDecision, Load, Timeline } from '../lib/load.mjs';
 import { cutover, stack } from '../lib/suite.mjs';
 import { until } from '../lib/until.mjs';
@@ -31,12 +31,9 @@ function setTo(value) {
   return (text) => text.replace(/^percentage = [^#\n]*/m, `percentage = ${value} `);
 }
 
-let proxy, load, timeline;
-before(async () => {
-  proxy = await cutover();
-  load = new Load({ url: proxy.url, key: stack.old.anonKey, users: newUsers(USERS), perSecond: PER_SECOND });
-  timeline = new Timeline(0);
-});
+const proxy = await cutover();
+const load = new Load({ url: proxy.url, key: stack.old.anonKey, users: newUsers(USERS), perSecond: PER_SECOND });
+const timeline = new Timeline(0);
 
 /** Makes one change under probing; returns ms from its beginning to the last request sent that was decided by the number before. */
 async function measured(percentage, begin) {

@@ -1,7 +1,7 @@
 // Whole applications that know nothing of Cutover get the same answers through it as directly, whatever the percentage.
 
 import assert from 'node:assert/strict';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import { side } from '../lib/bucket.mjs';
 import { runProgram } from '../lib/programs.mjs';
 import { forget, requestsSeen } from '../lib/stack.mjs';
@@ -14,10 +14,7 @@ const PROGRAMS = [
 ];
 const MOST_RUNS = 20; // sign-up gives random ids; that all of 20 fall on one side of 50 % happens once in half a million times
 
-let proxy;
-before(async () => {
-  proxy = await cutover();
-});
+const proxy = await cutover();
 
 for (const { program, home } of PROGRAMS) {
   test(`${program}: directly and through Cutover at 0, 50 and 100 %`, async (t) => {

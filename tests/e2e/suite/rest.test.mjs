@@ -2,7 +2,7 @@
 // either side — vector search, counts, ranges, CSV, single objects, upserts, bulk inserts, HEAD, Location.
 
 import assert from 'node:assert/strict';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import { rest } from '../lib/rest.mjs';
 import { cutover, stack } from '../lib/suite.mjs';
 import { MEMBERS } from '../lib/users.mjs';
@@ -10,11 +10,7 @@ import { MEMBERS } from '../lib/users.mjs';
 const [member] = MEMBERS;
 const key = stack.old.anonKey;
 const COMPARED = ['content-type', 'content-range', 'content-profile', 'content-location', 'location', 'preference-applied'];
-let proxy;
-
-before(async () => {
-  proxy = await cutover();
-});
+const proxy = await cutover();
 
 /** What a client can tell: status, the headers that matter, the body. */
 async function seen(url, path, options) {

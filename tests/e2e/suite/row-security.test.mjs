@@ -2,7 +2,7 @@
 // service key sees everything; a key that belongs to neither project gets in nowhere.
 
 import assert from 'node:assert/strict';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import { rest } from '../lib/rest.mjs';
 import { cutover, stack } from '../lib/suite.mjs';
 import { MEMBERS, membersOn } from '../lib/users.mjs';
@@ -10,11 +10,7 @@ import { MEMBERS, membersOn } from '../lib/users.mjs';
 const PERCENTAGE = 50;
 const MEMORIES_EACH = 5;
 const key = stack.old.anonKey;
-let proxy;
-
-before(async () => {
-  proxy = await cutover({ percentage: PERCENTAGE });
-});
+const proxy = await cutover({ percentage: PERCENTAGE });
 
 const as = (member, path, options = {}) => rest(proxy.url, path, { key, token: member.token, ...options });
 const asService = (path, options = {}) => rest(proxy.url, path, { key: stack.old.serviceKey, ...options });

@@ -5,18 +5,14 @@ import { createClient } from '@supabase/supabase-js';
 import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import WebSocket from 'ws';
 import { forget, requestsSeen } from '../lib/stack.mjs';
 import { cutover, stack } from '../lib/suite.mjs';
 import { MEMBERS } from '../lib/users.mjs';
 
 const key = stack.old.anonKey;
-let proxy;
-
-before(async () => {
-  proxy = await cutover({ percentage: 50 });
-});
+const proxy = await cutover({ percentage: 50 });
 
 const socketUrl = (path) => proxy.url.replace('http', 'ws') + path;
 

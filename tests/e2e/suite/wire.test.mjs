@@ -1,7 +1,7 @@
 // Bytes that the proxy has no business to change, and requests that it answers itself.
 
 import assert from 'node:assert/strict';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import { raw, rest } from '../lib/rest.mjs';
 import { forget, requestsSeen } from '../lib/stack.mjs';
 import { cutover, stack } from '../lib/suite.mjs';
@@ -10,11 +10,7 @@ import { MEMBERS } from '../lib/users.mjs';
 const key = stack.old.anonKey;
 const [member] = MEMBERS;
 const headers = { apikey: key, authorization: `Bearer ${member.token}` };
-let proxy;
-
-before(async () => {
-  proxy = await cutover();
-});
+const proxy = await cutover();
 
 const UNTOUCHED = [
   '/functions/v1/echo?a=1&a=2&b=x+y&c=%2F%20%2B&d=&e&f=%C3%9C',
