@@ -11,7 +11,6 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,23 +24,10 @@ use tokio_rustls::TlsAcceptor;
 use super::guarded::Guarded;
 use super::wire::{Refused, Wire};
 use super::{Limits, MAX_HEADERS};
+use crate::local::LocalExecutor;
 
 /// How often an HTTP/2 client without traffic is asked whether it is still there, and how long it may take to say so.
 const HTTP2_PING: Duration = Duration::from_secs(20);
-
-/// Runs the tasks of one worker: they never leave its thread.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalExecutor;
-
-impl<F> Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
 
 /// What a connection is served with.
 #[derive(Clone, Debug)]

@@ -53,20 +53,30 @@ pub(super) struct Dialer {
 
 impl Dialer {
     /// Connects to a project. The caller bounds the time.
-    pub(super) async fn dial(&self, project: &Project, offer: Offer) -> Result<Stream, ConnectError> {
+    pub(super) async fn dial(
+        &self,
+        project: &Project,
+        offer: Offer,
+    ) -> Result<Stream, ConnectError> {
         let stream = TcpStream::connect((project.dial_host.as_str(), project.dial_port)).await?;
         stream.set_nodelay(true)?;
         if !project.tls {
             return Ok(Stream::Plain(stream));
         }
-        let host = project.authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host).map_err(|error| ConnectError::Tls(error.to_string()))?;
+        let host =
+            project.authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name =
+            ServerName::try_from(host).map_err(|error| ConnectError::Tls(error.to_string()))?;
         let config = self.tls_config(project, offer)?;
         let stream = TlsConnector::from(config).connect(name, stream).await?;
         Ok(Stream::Tls(Box::new(stream)))
     }
 
-    fn tls_config(&self, project: &Project, offer: Offer) -> Result<Arc<ClientConfig>, ConnectError> {
+    fn tls_config(
+        &self,
+        project: &Project,
+        offer: Offer,
+    ) -> Result<Arc<ClientConfig>, ConnectError> {
         let key = (project.ca_pem.clone(), offer);
         if let Some(config) = self.tls.borrow().get(&key) {
             return Ok(Arc::clone(config));
@@ -75,11 +85,12 @@ impl Dialer {
             Some(pem) => Arc::new(private_roots(pem)?),
             None => system_roots(),
         };
-        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| ConnectError::Tls(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config =
+            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| ConnectError::Tls(error.to_string()))?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
         config.alpn_protocols = match offer {
             Offer::Any => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             Offer::Http1 => vec![b"http/1.1".to_vec()],
@@ -113,7 +124,11 @@ fn system_roots() -> Arc<RootCertStore> {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -122,7 +137,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),

@@ -2,6 +2,7 @@
 //! stops sending.
 
 use std::cell::Cell;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -61,13 +62,16 @@ impl BodyState {
 pub const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// Opens when the side says 100 Continue.
-#[derive(Debug)]
 pub struct Gate {
-    notify: Arc<Notify>,
     wait: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-// `dyn Future` has no `Debug`; the gate's only state is whether it is there.
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
 impl Gate {
     /// A gate and the handle that opens it.
     #[must_use]
@@ -78,7 +82,7 @@ impl Gate {
             // Either way the body goes.
             let _elapsed_or_opened = tokio::time::timeout(CONTINUE_WAIT, opened.notified()).await;
         });
-        (Self { notify: Arc::clone(&notify), wait }, notify)
+        (Self { wait }, notify)
     }
 }
 
@@ -106,13 +110,25 @@ pub struct ClientBody {
 impl RequestBody {
     /// Wraps a client's body. `limit` 0 = none.
     #[must_use]
-    pub fn new(incoming: Incoming, limit: u64, idle_timeout: Duration, gate: Option<Gate>) -> (Self, Rc<BodyState>) {
+    pub fn new(
+        incoming: Incoming,
+        limit: u64,
+        idle_timeout: Duration,
+        gate: Option<Gate>,
+    ) -> (Self, Rc<BodyState>) {
         if incoming.is_end_stream() {
             return (Self::Empty, Rc::new(BodyState::done_now()));
         }
         let state = Rc::new(BodyState::default());
         let left = if limit == 0 { u64::MAX } else { limit };
-        let body = ClientBody { incoming, state: Rc::clone(&state), left, idle_timeout, timer: None, gate };
+        let body = ClientBody {
+            incoming,
+            state: Rc::clone(&state),
+            left,
+            idle_timeout,
+            timer: None,
+            gate,
+        };
         (Self::Client(Box::new(body)), state)
     }
 
@@ -129,7 +145,10 @@ impl ClientBody {
         Poll::Ready(Some(Err(fault)))
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         if let Some(gate) = &mut self.gate {
             if gate.wait.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
@@ -156,7 +175,8 @@ impl ClientBody {
             }
             Poll::Pending => {
                 let idle_timeout = self.idle_timeout;
-                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
+                let timer =
+                    self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
                 match timer.as_mut().poll(cx) {
                     Poll::Ready(()) => self.fail(BodyFault::Idle),
                     Poll::Pending => Poll::Pending,
