@@ -4,6 +4,7 @@ pub mod connection;
 pub mod framing;
 pub mod guarded;
 pub mod listener;
+pub mod request;
 pub mod tls;
 pub mod wire;
 

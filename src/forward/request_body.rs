@@ -117,7 +117,7 @@ impl RequestBody {
         gate: Option<Gate>,
     ) -> (Self, Rc<BodyState>) {
         if incoming.is_end_stream() {
-            return (Self::Empty, Rc::new(BodyState::done_now()));
+            return Self::none();
         }
         let state = Rc::new(BodyState::default());
         let left = if limit == 0 { u64::MAX } else { limit };
@@ -130,6 +130,12 @@ impl RequestBody {
             gate,
         };
         (Self::Client(Box::new(body)), state)
+    }
+
+    /// No body, sent already.
+    #[must_use]
+    pub fn none() -> (Self, Rc<BodyState>) {
+        (Self::Empty, Rc::new(BodyState::done_now()))
     }
 
     /// Whether there is nothing to send.

@@ -23,6 +23,12 @@ impl ResponseBody {
         Self { incoming, lease: lease.map(|lease| (lease, keep_alive_hint(headers))) }
     }
 
+    /// A body of a connection that is not reused.
+    #[must_use]
+    pub const fn unpooled(incoming: Incoming) -> Self {
+        Self { incoming, lease: None }
+    }
+
     fn finish(&mut self) {
         if let Some((lease, hint)) = self.lease.take() {
             lease.give_back(hint);

@@ -4,12 +4,14 @@
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, Uri, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::error::ForwardError;
@@ -28,8 +30,8 @@ pub struct Outgoing {
     pub target: PathAndQuery,
     /// Everything but Host, which depends on the protocol of the connection.
     pub headers: HeaderMap,
-    /// What [`hyper::ext`] needs to tell about a 100 Continue.
-    pub extensions: http::Extensions,
+    /// Told when the side says 100 Continue.
+    pub continued: Option<Arc<Notify>>,
     /// The body.
     pub body: RequestBody,
     /// What the body tells.
@@ -59,13 +61,19 @@ impl Pool {
         timeout: Duration,
         outgoing: Outgoing,
     ) -> Result<Answer, ForwardError> {
-        let Outgoing { method, target, headers, extensions, body, body_state } = outgoing;
+        let Outgoing { method, target, headers, continued, body, body_state } = outgoing;
         let project = &settings.projects[side];
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(target);
         *request.headers_mut() = headers;
-        *request.extensions_mut() = extensions;
+        if let Some(continued) = continued {
+            hyper::ext::on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    continued.notify_one();
+                }
+            });
+        }
 
         if let Some(connection) = self.reuse(side, settings).await {
             let spare = spare_of(&request);

@@ -277,6 +277,11 @@ impl Shard {
         add(&self.errors[code as usize * SIDES + side_index(side)], 1);
     }
 
+    /// Counts an ending outside of a request (a WebSocket outlives its own).
+    pub fn ended(&self, ending: Ending, side: Option<Side>) {
+        add(&self.errors[ending_index(ending, side)], 1);
+    }
+
     /// Counts one.
     pub fn count(&self, counter: Counter) {
         add(&self.counters[counter.index()], 1);
