@@ -1,9 +1,9 @@
 //! Phase 4: says a request the way the chosen side says it.
 
-mod query;
+pub(crate) mod query;
 pub mod rest;
 pub mod schema;
-mod scope;
+pub(crate) mod scope;
 mod select;
 
 use serde::{Deserialize, Serialize};
