@@ -2,10 +2,10 @@
 
 pub mod headers;
 pub mod keys;
-mod query;
+pub(crate) mod query;
 pub mod rest;
 pub mod schema;
-mod scope;
+pub(crate) mod scope;
 mod select;
 
 use serde::{Deserialize, Serialize};

@@ -402,3 +402,10 @@ impl Translation<'_> {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;

@@ -159,7 +159,11 @@ impl<'a> Mentions<'a> {
             return;
         }
         let is_logic = matches!(&*last.text, "and" | "or") && !has_json;
-        let Some(parent) = self.walk(above, is_logic, &mut splices) else { return };
+        let Some(parent) = self.walk(above, is_logic, &mut splices) else {
+            // Leads to nothing on either side: the names that lead somewhere still have to agree.
+            out.splices.append(splices);
+            return;
+        };
         let read = match &*last.text {
             "order" if !has_json => self.order(value, parent, &mut splices),
             "and" | "or" if !has_json => self.logic(value, parent, &mut splices),
