@@ -73,9 +73,10 @@ impl Path {
             .get(header::EXPECT)
             .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let (gate, continued) = expects.then(Gate::new).unzip();
-        let body = std::mem::replace(&mut asked.body, empty()?);
-        let (body, body_state) =
-            RequestBody::new(body, limits.body_bytes, limits.body_idle_timeout, gate);
+        let (body, body_state) = match asked.body.take() {
+            Some(body) => RequestBody::new(body, limits.body_bytes, limits.body_idle_timeout, gate),
+            None => RequestBody::none(),
+        };
         let Said { method, target, headers, undo, .. } = said;
         let outgoing = Outgoing { method, target, headers, body, body_state, continued };
         let sent = self.worker.pool.send(decision.side, settings, timeout, outgoing).await;

@@ -193,8 +193,7 @@ impl Path {
             route: asked.route,
             issued: request::is_issued(asked.route, &asked.method, asked.target.path()),
             domain: asked.resource(&self.snapshot).and_then(|resource| resource.domain()),
-            override_ask: override_side
-                .map(|side| (side, text(&OVERRIDE_TOKEN).unwrap_or_default())),
+            override_ask: override_side.map(|side| (side, override_token)),
             client: caller.address,
             random: self.about.random as u32,
         };
