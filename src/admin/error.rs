@@ -118,7 +118,7 @@ impl From<Refused> for AdminError {
                 "CUTA409",
                 StatusCode::CONFLICT,
                 message,
-                "Take the variable out of the process's environment and start it again; keep the number in a file.",
+                "Take the variable out of the process's environment and start it again. To put everybody on old without a restart, write force = \"old\" under [rollout] in the settings file.",
             ),
             Refused::Forced { .. } => Self::new(
                 "CUTA4091",

@@ -55,8 +55,6 @@ pub struct State {
     pub lifecycle: Arc<Lifecycle>,
     /// What callers must present; `None` only on loopback.
     pub token: Option<Secret>,
-    /// What was odd about the settings at start.
-    pub warnings: Arc<[String]>,
     /// Log lines that were lost.
     pub log_dropped: Dropped,
     /// When the process started.
@@ -66,7 +64,7 @@ pub struct State {
 }
 
 impl State {
-    /// A state without token, warnings or log; the process starts now.
+    /// A state without token or log; the process starts now.
     #[must_use]
     #[expect(
         clippy::disallowed_methods,
@@ -78,12 +76,22 @@ impl State {
             metrics,
             lifecycle,
             token: None,
-            warnings: Arc::from([]),
             log_dropped: Dropped::default(),
             started: SystemTime::now(),
             since: Instant::now(),
         }
     }
+}
+
+/// Asks the writer where waiting is allowed: it reads files, and waits for a change that is being written.
+async fn ask<T: Send + 'static>(
+    state: &State,
+    question: impl FnOnce(&Control) -> T + Send + 'static,
+) -> Result<T, AdminError> {
+    let control = Arc::clone(&state.control);
+    tokio::task::spawn_blocking(move || question(&control))
+        .await
+        .map_err(|error| AdminError::internal(format!("the writer failed: {error}")))
 }
 
 /// Serves until `shutdown` ends, and then finishes what is in flight.

@@ -6,7 +6,7 @@ use axum::extract::{Query, State as Extract};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::{AdminError, State};
+use super::{AdminError, State, ask};
 use crate::config::audit::Record;
 use crate::path::explain::{self, Question};
 
@@ -70,9 +70,6 @@ pub(super) async fn audit(
     if !(1..=HISTORY_MAX).contains(&limit) {
         return Err(AdminError::bad_request("limit is not 1 to 1000", SHAPE));
     }
-    // The file may be long; the listener's threads go on.
-    let records = tokio::task::spawn_blocking(move || state.control.history(limit))
-        .await
-        .map_err(|error| AdminError::internal(format!("the audit can't be read: {error}")))?;
+    let records = ask(&state, move |control| control.history(limit)).await?;
     Ok(Json(History { records }).into_response())
 }

@@ -11,8 +11,8 @@ use http::{Extensions, HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{AdminError, State};
-use crate::config::live::{Change, Refused, RolloutState};
+use super::{AdminError, State, ask};
+use crate::config::live::{Change, Control, Refused, RolloutState};
 use crate::decide::percentage::Percentage;
 use crate::side::Side;
 
@@ -40,8 +40,8 @@ struct AbortAsked {
     reason: String,
 }
 
-pub(super) async fn show(Extract(state): Extract<State>) -> Response {
-    answer(&state.control.rollout())
+pub(super) async fn show(Extract(state): Extract<State>) -> Result<Response, AdminError> {
+    Ok(answer(&ask(&state, Control::rollout).await?))
 }
 
 pub(super) async fn set(
@@ -122,12 +122,10 @@ async fn apply(
         || "admin".to_owned(),
         |ConnectInfo(peer)| format!("admin:{}", peer.ip().to_canonical()),
     );
-    let if_epoch = if_match(headers, state.control.rollout().epoch)?;
-    let change = Change { actor, if_epoch, ..change };
-    // Writing and syncing a file blocks; the listener's threads go on.
-    let applied = tokio::task::spawn_blocking(move || state.control.apply(&change))
-        .await
-        .map_err(|error| AdminError::internal(format!("the change failed: {error}")))?;
+    // Judged against the epoch of this moment; `apply` makes sure that it still is.
+    let epoch = ask(&state, |control| control.rollout().epoch).await?;
+    let change = Change { actor, if_epoch: if_match(headers, epoch)?, ..change };
+    let applied = ask(&state, move |control| control.apply(&change)).await?;
     Ok(answer(&applied?))
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Phase, State};
+use super::{AdminError, Phase, State, ask};
 use crate::config::live::{ReloadState, RolloutState};
 use crate::decide::Owner;
 use crate::observe::Gauges;
@@ -55,12 +55,15 @@ pub(super) async fn readyz(Extract(state): Extract<State>) -> Response {
     (code, Json(Health { status: name(phase) })).into_response()
 }
 
-pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
-    let page = state.metrics.render(&gauges(&state));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+pub(super) async fn metrics(Extract(state): Extract<State>) -> Result<Response, AdminError> {
+    let (rollout, reloads) = ask(&state, |control| (control.rollout(), control.reloads())).await?;
+    let page = state.metrics.render(&gauges(&state, &rollout, &reloads));
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response())
 }
 
-pub(super) async fn status(Extract(state): Extract<State>) -> Response {
+pub(super) async fn status(Extract(state): Extract<State>) -> Result<Response, AdminError> {
+    let (rollout, reload, warnings) =
+        ask(&state, |control| (control.rollout(), control.reloads(), control.warnings())).await?;
     let snapshot = state.control.live().load();
     let routes = Route::ALL.map(|route| {
         let owner = match snapshot.decide.owners.of(route) {
@@ -74,15 +77,15 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Response {
         started: OffsetDateTime::from(state.started).format(&Rfc3339).ok(),
         uptime_seconds: state.since.elapsed().as_secs(),
         phase: name(state.lifecycle.phase()),
-        rollout: state.control.rollout(),
-        reload: state.control.reloads(),
+        rollout,
+        reload,
         routes: routes.into(),
         projects: Pair::from_fn(|side| snapshot.forward.projects[side].authority.to_string()),
         workers: state.metrics.workers(),
         requests_in_flight: state.metrics.in_flight(),
-        warnings: state.warnings.to_vec(),
+        warnings,
     };
-    Json(status).into_response()
+    Ok(Json(status).into_response())
 }
 
 const fn name(phase: Phase) -> &'static str {
@@ -93,9 +96,7 @@ const fn name(phase: Phase) -> &'static str {
     }
 }
 
-fn gauges(state: &State) -> Gauges {
-    let rollout = state.control.rollout();
-    let reloads = state.control.reloads();
+fn gauges(state: &State, rollout: &RolloutState, reloads: &ReloadState) -> Gauges {
     let last_success = reloads.last_success.as_deref();
     Gauges {
         percentage: rollout.percentage,

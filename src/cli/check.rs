@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use super::screen::Tone;
-use super::{Context, Exit, settings};
+use super::{Context, Exit};
+use crate::config;
 
 pub(super) fn run(context: &mut Context<'_>) -> anyhow::Result<Exit> {
-    let report = settings::check(&context.sources)?;
+    let report = config::check(&context.sources)?;
     let screen = &mut context.screen;
     if screen.json {
         screen.value(&json!({ "ok": true, "faults": [], "warnings": report.warnings }))?;

@@ -11,7 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-use super::settings;
+use crate::config;
 use crate::config::fault::Faults;
 use crate::config::live::Sources;
 use crate::secret::Secret;
@@ -64,10 +64,10 @@ pub(super) fn find(sources: &Sources) -> anyhow::Result<Address> {
     let token = variable("CUTOVER_ADMIN_TOKEN").map(|token| Secret::new(token));
     if let Some(url) = variable("CUTOVER_ADMIN_URL") {
         // The settings on this machine may be another proxy's: only the token is taken from them.
-        let token = token.or_else(|| settings::check(sources).ok()?.startup.admin_token);
+        let token = token.or_else(|| config::check(sources).ok()?.startup.admin_token);
         return Ok(Address { client: AdminClient::new(url, token)?, faults: None });
     }
-    match settings::check(sources) {
+    match config::check(sources) {
         Ok(report) => {
             let token = token.or(report.startup.admin_token);
             let mut address = report.startup.admin;

@@ -5,7 +5,8 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::screen::Tone;
-use super::{Context, Exit, settings};
+use super::{Context, Exit};
+use crate::config;
 use crate::path::explain::{Explained, Question, explain};
 
 /// Who asks, and for what.
@@ -42,7 +43,7 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> anyhow::Re
         profile: arguments.profile,
         claims,
     };
-    let report = settings::check(&context.sources)?;
+    let report = config::check(&context.sources)?;
     let explained = explain(&report.snapshot, &question)?;
     if context.screen.json {
         context.screen.value(&explained)?;

@@ -10,7 +10,6 @@ mod explain;
 mod rollout;
 mod screen;
 mod serve;
-mod settings;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
