@@ -1,5 +1,7 @@
 //! `cutover check`: reads every source and says everything that is wrong with it, at once.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::screen::Tone;
@@ -10,7 +12,13 @@ pub(super) fn run(context: &mut Context<'_>) -> anyhow::Result<Exit> {
     let report = config::check(&context.sources)?;
     let screen = &mut context.screen;
     if screen.json {
-        screen.value(&json!({ "ok": true, "faults": [], "warnings": report.warnings }))?;
+        let sources: BTreeMap<_, _> = report.provenance.into_iter().collect();
+        screen.value(&json!({
+            "ok": true,
+            "faults": [],
+            "warnings": report.warnings,
+            "sources": sources,
+        }))?;
         return Ok(Exit::Done);
     }
     for warning in &report.warnings {

@@ -30,7 +30,8 @@ pub(super) struct AdminClient {
     /// Without a slash at its end.
     url: String,
     token: Option<Secret>,
-    /// Whether it would run on this machine with these settings, so that its sources are ours to write.
+    /// Whether the settings of this machine name it, so that its sources are ours to write. Never with an address
+    /// of the environment: a tunnel that is gone must not look like a roll back that worked.
     pub(super) is_local: bool,
     http: Client<HttpConnector, Full<Bytes>>,
 }
@@ -63,7 +64,6 @@ pub(super) fn find(sources: &Sources) -> anyhow::Result<Address> {
     let variable = |name: &str| sources.environment.get(name).filter(|value| !value.is_empty());
     let token = variable("CUTOVER_ADMIN_TOKEN").map(|token| Secret::new(token));
     if let Some(url) = variable("CUTOVER_ADMIN_URL") {
-        // The settings on this machine may be another proxy's: only the token is taken from them.
         let token = token.or_else(|| config::check(sources).ok()?.startup.admin_token);
         return Ok(Address { client: AdminClient::new(url, token)?, faults: None });
     }
@@ -97,15 +97,12 @@ impl AdminClient {
             "CUTOVER_ADMIN_URL: found {url}, allowed: http://host:port. The admin listener speaks plain HTTP; \
              reach another machine's through a tunnel (kubectl port-forward, ssh -L)"
         );
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let is_local = host == "localhost"
-            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
             token,
-            is_local,
+            is_local: false,
             http: Client::builder(TokioExecutor::new()).build(connector),
         })
     }

@@ -30,6 +30,8 @@ salt = "onasis-core-v2"
 /// A directory with settings, and an environment.
 struct World {
     dir: tempfile::TempDir,
+    /// Has the port of the settings' admin listener and never listens, so that no other test can.
+    nobody: socket2::Socket,
     environment: Vec<(String, String)>,
 }
 
@@ -47,13 +49,15 @@ struct Ran {
 }
 
 impl World {
-    /// The admin listener is on a port that nobody has: bound once, and closed again.
     fn new(config: &str) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        use socket2::{Domain, Socket, Type};
+        let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let free = nobody.local_addr().unwrap().as_socket().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let config = format!("{config}\n[admin]\nlisten = \"{free}\"\n");
         fs::write(dir.path().join("config.toml"), config).unwrap();
-        Self { dir, environment: Vec::new() }
+        Self { dir, nobody, environment: Vec::new() }
     }
 
     fn path(&self) -> &Path {
@@ -269,10 +273,13 @@ fn a_roll_back_works_without_a_proxy() {
 fn another_machines_proxy_is_never_replaced_by_the_files_of_this_one() {
     let mut world = World::new(CONFIG);
     // Reserved for documentation: nobody answers there, and no name is asked for.
-    world.set("CUTOVER_ADMIN_URL", "http://0.0.0.0:1");
+    // A tunnel that is gone.
+    let gone = world.nobody.local_addr().unwrap().as_socket().unwrap();
+    world.set("CUTOVER_ADMIN_URL", &format!("http://{gone}"));
     let before = world.file();
     let ran = world.run(&["rollout", "abort"]);
     assert_eq!((ran.exit, world.file()), (Exit::Error, before), "{ran:?}");
+    assert!(ran.err.contains("nothing was changed"), "{ran:?}");
     world.set("CUTOVER_ADMIN_URL", "https://cutover.example");
     let ran = world.run(&["rollout", "abort"]);
     assert!(ran.exit == Exit::Error && ran.err.contains("plain HTTP"), "{ran:?}");

@@ -41,6 +41,10 @@ pub(super) async fn run(
             ))?;
             write(asked, reason, context).await?
         }
+        Err(error @ NoAnswer::NotRunning { .. }) => {
+            return Err(anyhow::Error::from(error)
+                .context("nothing was changed; without CUTOVER_ADMIN_URL the settings of this machine are written to"));
+        }
         Err(error) => return Err(error.into()),
     };
     if !answer.status.is_success() {

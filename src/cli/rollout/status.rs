@@ -160,3 +160,63 @@ fn pairs(status: &Value) -> Pairs {
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::screen::Screen;
+    use crate::config::live::Sources;
+
+    fn status(percentage: u8, uptime: u64) -> Value {
+        json!({
+            "version": "1", "uptime_seconds": uptime, "phase": "serving", "epoch": 3, "percentage": percentage,
+            "force": null, "source": "config.toml", "requests_in_flight": uptime, "warnings": ["odd"],
+            "reload": { "faults": [] }, "routes": { "rest": "rollout" },
+        })
+    }
+
+    /// What `--watch` writes when the proxy answers like this, second by second.
+    fn watched(terminal: bool, json: bool, answers: &[Result<Value, String>]) -> String {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let screen = Screen { out: &mut out, err: &mut err, json, terminal, colour: false };
+        let mut context = Context { sources: Sources::default(), screen };
+        let mut shown = Shown::default();
+        for answer in answers {
+            shown.show(answer.clone(), &mut context).unwrap();
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn without_a_terminal_only_changes_are_lines() {
+        let gone = Err("no proxy answers".to_owned());
+        let answers = [Ok(status(5, 1)), Ok(status(5, 2)), Ok(status(9, 3)), gone.clone(), gone];
+        let text = watched(false, false, &answers);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert_eq!(lines[0], "percentage 5 %, force none, epoch 3, serving, config.toml, faults 0");
+        assert!(lines[1].starts_with("percentage 9 %") && lines[2] == "no proxy answers", "{text}");
+
+        let text = watched(false, true, &answers);
+        let documents = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        assert_eq!(documents.count(), 3);
+    }
+
+    #[test]
+    fn on_a_terminal_it_is_refreshed_in_place() {
+        let text = watched(true, false, &[Ok(status(5, 1)), Ok(status(5, 2))]);
+        let (first, second) = text.split_once("\x1b[8A\x1b[J").unwrap();
+        assert_eq!((first.lines().count(), second.lines().count()), (8, 8), "{text}");
+        assert!(second.contains("up 2 s") && second.contains("warning     odd"), "{text}");
+    }
+
+    #[test]
+    fn text_of_the_network_can_not_move_the_cursor() {
+        let mut evil = status(5, 1);
+        evil["source"] = json!("\u{1b}[2Jconfig\nfile");
+        let text = watched(true, false, &[Ok(evil)]);
+        assert!(!text.contains('\u{1b}') && text.contains(" [2Jconfig file"), "{text}");
+    }
+}
