@@ -40,9 +40,8 @@ async function measured(percentage, begin) {
   const change = timeline.begin(percentage);
   let over = false;
   const probing = load.probe(() => over);
-  const epoch = await begin(change);
+  const epoch = await begin(change).finally(() => (over = true));
   change.acknowledged = performance.now();
-  over = true;
   return lastOldDecision(change, await probing, epoch);
 }
 
@@ -86,6 +85,7 @@ async function garbage([what, spoil], rename) {
 
 test(`${ROUNDS} changes by file, ${ROUNDS} through the admin API, ${ROUNDS} garbage writes, ${USERS} users`, { timeout: 180_000 }, async (t) => {
   load.start();
+  t.after(() => load.stop());
   const delays = { file: [], admin: [] };
   let previous = 0;
   const next = (step) => {
