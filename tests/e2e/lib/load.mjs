@@ -3,6 +3,9 @@
 
 import { Agent, request as httpRequest } from 'node:http';
 import { side } from './bucket.mjs';
+import { until } from './until.mjs';
+
+const PROBE_LANES = 6;
 
 /** One REST request that says who served it. Never rejects: a failure is a sample with `failure`. */
 export function ask(agent, baseUrl, key, user) {
@@ -57,12 +60,18 @@ export class Load {
 
   /** Requests without a pause, over and over, until `over()`: the fine ruler that a change is measured with. */
   async probe(over) {
-    const lanes = [0, 1].map(async (lane) => {
+    const lanes = Array.from({ length: PROBE_LANES }, async (_, lane) => {
       const probes = [];
-      for (let turn = lane; !over(); turn += 2) probes.push(await this.send(this.users[turn % this.users.length]));
+      for (let turn = lane; !over(); turn += PROBE_LANES) probes.push(await this.send(this.users[turn % this.users.length]));
       return probes;
     });
     return (await Promise.all(lanes)).flat();
+  }
+
+  /** Resolves when `count` further requests have been sent and answered. */
+  async settle(count) {
+    const now = performance.now();
+    await until(`${count} more answers`, () => this.samples.slice(-4 * count).filter((sample) => sample.sent > now).length >= count, { everyMs: 5 });
   }
 
   async stop() {
@@ -107,6 +116,12 @@ export class Timeline {
 export function lastOldDecision(change, probes, newEpoch) {
   const late = probes.filter((probe) => probe.epoch < newEpoch && probe.sent > change.begun);
   return late.length ? Math.max(...late.map((probe) => probe.sent - change.begun)) : 0;
+}
+
+/** The usual gap between two probes: a delay cannot be told more finely than this. */
+export function resolution(probes) {
+  const times = probes.map((probe) => probe.sent).sort((a, b) => a - b);
+  return distribution(times.slice(1).map((time, index) => time - times[index])).p50;
 }
 
 export function distribution(values) {

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { distribution, lastOldDecision, Load, Timeline } from '../lib/load.mjs';
+import { distribution, lastOldDecision, Load, resolution, Timeline } from '../lib/load.mjs';
 import { cutover, stack } from '../lib/suite.mjs';
 import { until } from '../lib/until.mjs';
 import { newUsers } from '../lib/users.mjs';
@@ -13,6 +13,7 @@ import { newUsers } from '../lib/users.mjs';
 const ROUNDS = 100;
 const USERS = 200;
 const PER_SECOND = 250;
+const BETWEEN_CHANGES = 15; // requests of the steady load that meet each number undisturbed
 const PERCENTAGES = [0, 1, 10, 12.5, 25, 33.33, 50, 66, 75, 90, 99.99, 100];
 const GARBAGE = [
   ['letters', setTo('"abc"')],
@@ -35,6 +36,8 @@ const proxy = await cutover();
 const load = new Load({ url: proxy.url, key: stack.old.anonKey, users: newUsers(USERS), perSecond: PER_SECOND });
 const timeline = new Timeline(0);
 
+const gaps = [];
+
 /** Makes one change under probing; returns ms from its beginning to the last request sent that was decided by the number before. */
 async function measured(percentage, begin) {
   const change = timeline.begin(percentage);
@@ -42,7 +45,10 @@ async function measured(percentage, begin) {
   const probing = load.probe(() => over);
   const epoch = await begin(change).finally(() => (over = true));
   change.acknowledged = performance.now();
-  return lastOldDecision(change, await probing, epoch);
+  const probes = await probing;
+  gaps.push(resolution(probes));
+  await load.settle(BETWEEN_CHANGES);
+  return lastOldDecision(change, probes, epoch);
 }
 
 const byFile = (percentage, rename) => measured(percentage, async (change) => {
@@ -106,6 +112,7 @@ test(`${ROUNDS} changes by file, ${ROUNDS} through the admin API, ${ROUNDS} garb
     const { count, p50, p90, max } = distribution(values);
     t.diagnostic(`change by ${source} → last request decided by the old number: p50 ${p50.toFixed(1)} ms, p90 ${p90.toFixed(1)} ms, max ${max.toFixed(1)} ms (${count} changes)`);
   }
+  t.diagnostic(`a probe was sent every ${distribution(gaps).p50.toFixed(1)} ms while a change was made`);
   t.diagnostic(`${load.samples.length} requests, none failed, none on the wrong side`);
   const served = new Set(load.samples.map((sample) => sample.side));
   assert.deepEqual([...served].sort(), ['new', 'old']);

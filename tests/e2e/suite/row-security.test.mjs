@@ -92,7 +92,7 @@ test('every key of either project is taken, and becomes the key of the same role
 });
 
 for (const [what, wrong] of [['unknown', 'sb_publishable_nobody_knows_this_one_00000000'], ['missing', undefined]]) {
-  test(`an ${what} key is refused with 401 and a JSON body`, async () => {
+  test(`a key that is ${what} is refused with 401 and a JSON body`, async () => {
     const headers = { ...(wrong && { apikey: wrong }), authorization: `Bearer ${MEMBERS[0].token}` };
     const answer = await rest(proxy.url, '/memory_entries?select=id', { headers });
     assert.equal(answer.status, 401);
