@@ -5,7 +5,8 @@ import { Agent, request as httpRequest } from 'node:http';
 import { side } from './bucket.mjs';
 import { until } from './until.mjs';
 
-const PROBE_LANES = 6;
+const PROBES_AT_ONCE = 16;
+const PROBE_EVERY_MS = 0.25;
 
 /** One REST request that says who served it. Never rejects: a failure is a sample with `failure`. */
 export function ask(agent, baseUrl, key, user) {
@@ -58,14 +59,18 @@ export class Load {
     return exchange;
   }
 
-  /** Requests without a pause, over and over, until `over()`: the fine ruler that a change is measured with. */
+  /** Requests in a close row until `over()`: the fine ruler that a change is measured with. */
   async probe(over) {
-    const lanes = Array.from({ length: PROBE_LANES }, async (_, lane) => {
-      const probes = [];
-      for (let turn = lane; !over(); turn += PROBE_LANES) probes.push(await this.send(this.users[turn % this.users.length]));
-      return probes;
-    });
-    return (await Promise.all(lanes)).flat();
+    const probes = [];
+    for (let waiting = 0, last = -Infinity, turn = 0; !over(); await new Promise(setImmediate)) {
+      if (waiting >= PROBES_AT_ONCE || performance.now() - last < PROBE_EVERY_MS) continue;
+      waiting++;
+      last = performance.now();
+      const probe = this.send(this.users[turn++ % this.users.length]);
+      probe.then(() => waiting--);
+      probes.push(probe);
+    }
+    return Promise.all(probes);
   }
 
   /** Resolves when `count` further requests have been sent and answered. */
