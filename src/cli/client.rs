@@ -136,13 +136,19 @@ impl AdminClient {
             .await
             .map_err(|error| NoAnswer::Failed(anyhow::anyhow!("the answer was cut: {error}")))?
             .to_bytes();
-        let body = serde_json::from_slice(&bytes).map_err(|_| {
-            let status = head.status;
-            NoAnswer::Failed(anyhow::anyhow!(
-                "{} answered {status} without JSON; is it the admin listener?",
-                self.url
-            ))
-        })?;
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let ours = if head.status.is_success() {
+            body.get("epoch").is_some_and(Value::is_u64) || body["records"].is_array()
+        } else {
+            body["code"].is_string()
+        };
+        if !ours {
+            // Some other program may have the port: its "200 OK" must not look like a roll back that worked.
+            let (url, status) = (&self.url, head.status);
+            return Err(NoAnswer::Failed(anyhow::anyhow!(
+                "{url} answered {status}, but not as the admin listener of Cutover does"
+            )));
+        }
         Ok(Answer { status: head.status, body })
     }
 

@@ -286,6 +286,32 @@ fn another_machines_proxy_is_never_replaced_by_the_files_of_this_one() {
 }
 
 #[test]
+fn another_programs_ok_is_no_roll_back() {
+    use std::io::Read;
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::new(CONFIG);
+    world.set("CUTOVER_ADMIN_URL", &format!("http://{}", stranger.local_addr().unwrap()));
+    let thread = std::thread::spawn(move || {
+        for answer in ["HTTP/1.1 200 OK", "HTTP/1.1 404 Not Found"] {
+            let (mut socket, _) = stranger.accept().unwrap();
+            assert!(socket.read(&mut [0; 4096]).unwrap() > 0);
+            let text = format!(
+                "{answer}\r\ncontent-length: 15\r\nconnection: close\r\n\r\n{{\"status\":\"ok\"}}"
+            );
+            socket.write_all(text.as_bytes()).unwrap();
+        }
+    });
+    for _ in 0..2 {
+        let ran = world.run(&["rollout", "abort"]);
+        assert!(
+            ran.exit == Exit::Error && ran.err.contains("not as the admin listener"),
+            "{ran:?}"
+        );
+    }
+    thread.join().unwrap();
+}
+
+#[test]
 fn a_number_in_the_environment_is_refused_by_name() {
     let mut world = World::new(CONFIG);
     world.set("V2_ROLLOUT_PERCENTAGE", "30");
