@@ -8,11 +8,20 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use super::rewrite::say;
+use super::{Asked, Caller};
+use crate::accept::request::{self as accept, NotServed};
 use crate::decide::bucket::Bucket;
 use crate::decide::percentage::Percentage;
 use crate::decide::{self, Reason, decide};
 use crate::identify::claims::TokenFacts;
+use crate::identify::credentials::Credentials;
 use crate::identify::{Identity, User};
+use crate::rewrite::keys::KeyPlaces;
+use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE};
 use crate::route::Route;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
@@ -70,42 +79,105 @@ pub enum NoAnswer {
         "no service has the path {0}; paths begin with /rest/v1, /auth/v1, /storage/v1, /functions/v1, /realtime/v1 or /graphql/v1"
     )]
     UnknownPath(String),
+    /// The method is not served.
+    #[error("the method {0} is not served")]
+    Method(String),
+    /// The side's dialect has no words for it.
+    #[error("the proxy answers {code}: {message}")]
+    Refused {
+        /// `CUT…`
+        code: &'static str,
+        /// What the client is told.
+        message: String,
+    },
 }
 
-/// Says where a user's request goes.
+/// Says where a user's request goes, and what the side receives.
 ///
 /// # Errors
 /// [`NoAnswer`] when the request would be answered by the proxy itself.
 pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explained, NoAnswer> {
-    let route = match &question.path {
-        None => Route::Rest,
-        Some(path) => {
-            let raw = path.split('?').next().unwrap_or_default();
-            Route::of(raw).ok_or_else(|| NoAnswer::UnknownPath(raw.to_owned()))?
-        }
+    let mut asked = match &question.path {
+        None => None,
+        Some(path) => Some(request(question, path)?),
     };
     let settings = &snapshot.decide;
-    let identity = Identity::User(user(question));
+    let caller = Caller {
+        identity: Identity::User(user(question)),
+        keys: KeyPlaces::of(&Credentials::of(&HeaderMap::new(), None, &snapshot.keyring)),
+        // Asked only for those without an identity.
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
     let decision = decide(
         &decide::Question {
-            identity: &identity,
-            route,
-            issued: false,
-            domain: None,
+            identity: &caller.identity,
+            route: asked.as_ref().map_or(Route::Rest, |asked| asked.route),
+            issued: asked.as_ref().is_some_and(Asked::is_issued),
+            domain: asked.as_ref().and_then(|asked| asked.resource(snapshot)?.domain()),
             override_ask: None,
-            // Neither is asked of a user.
-            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            client: caller.address,
             random: 0,
         },
         settings,
     );
     let bucket = Bucket::of(settings.hash, &settings.salt, &question.user);
+    let rewritten = match &mut asked {
+        None => None,
+        Some(asked) => Some(rewritten(snapshot, asked, &caller, decision.side)?),
+    };
     Ok(Explained {
         side: decision.side,
         bucket,
         reason: decision.reason,
         moves_at: bucket.moves_at(settings.hash),
-        rewritten: None,
+        rewritten,
+    })
+}
+
+/// The request that is asked about, as the path would have accepted it.
+fn request(question: &Question, path: &str) -> Result<Asked, NoAnswer> {
+    let method = question.method.as_deref().unwrap_or("GET").to_uppercase();
+    let method = Method::try_from(method.as_str()).map_err(|_| NoAnswer::Method(method.clone()))?;
+    let target: PathAndQuery = path.parse().map_err(|_| NoAnswer::UnknownPath(path.to_owned()))?;
+    let route = accept::route(&method, target.path()).map_err(|why| match why {
+        NotServed::Method => NoAnswer::Method(method.to_string()),
+        NotServed::UnknownPath | NotServed::DotSegments => {
+            NoAnswer::UnknownPath(target.path().to_owned())
+        }
+    })?;
+    let mut headers = HeaderMap::new();
+    if let Some(profile) =
+        question.profile.as_deref().and_then(|profile| HeaderValue::from_str(profile).ok())
+    {
+        headers.insert(ACCEPT_PROFILE, profile.clone());
+        headers.insert(CONTENT_PROFILE, profile);
+    }
+    Ok(Asked { route, method, target, headers, body: None, upgrade: None })
+}
+
+fn rewritten(
+    snapshot: &Snapshot,
+    asked: &mut Asked,
+    caller: &Caller,
+    side: Side,
+) -> Result<Rewritten, NoAnswer> {
+    let said = say(snapshot, asked, caller, side, false).map_err(|refusal| {
+        let (code, message) = refusal.in_short();
+        NoAnswer::Refused { code, message }
+    })?;
+    let text = |name: HeaderName| said.headers.get(name).and_then(|value| value.to_str().ok());
+    let host = snapshot.forward.projects[side].authority.to_string();
+    let mut headers = BTreeMap::from([("host".to_owned(), host)]);
+    for name in [ACCEPT_PROFILE, CONTENT_PROFILE] {
+        if let Some(value) = text(name.clone()) {
+            headers.insert(name.to_string(), value.to_owned());
+        }
+    }
+    Ok(Rewritten {
+        method: said.method.to_string(),
+        path: said.target.to_string(),
+        profile: text(ACCEPT_PROFILE).or_else(|| text(CONTENT_PROFILE)).map(str::to_owned),
+        headers,
     })
 }
 

@@ -191,7 +191,7 @@ impl Path {
         let question = Question {
             identity: &caller.identity,
             route: asked.route,
-            issued: request::is_issued(asked.route, &asked.method, asked.target.path()),
+            issued: asked.is_issued(),
             domain: asked.resource(&self.snapshot).and_then(|resource| resource.domain()),
             override_ask: override_side.map(|side| (side, override_token)),
             client: caller.address,
@@ -234,6 +234,10 @@ impl Asked {
     /// The table or function, on the route that has them.
     fn resource<'s>(&self, snapshot: &'s Snapshot) -> Option<Resource<'s>> {
         (self.route == Route::Rest).then(|| resolve(&snapshot.rewrite, &self.rest()))
+    }
+
+    fn is_issued(&self) -> bool {
+        request::is_issued(self.route, &self.method, self.target.path())
     }
 
     fn rest(&self) -> RestAsked<'_> {

@@ -46,6 +46,12 @@ impl Refusal {
         self.closes
     }
 
+    /// Code and message, for whoever only explains.
+    #[must_use]
+    pub fn in_short(&self) -> (&'static str, String) {
+        (self.code.code(), self.message.as_deref().unwrap_or(self.code.message()).to_owned())
+    }
+
     /// The answer: JSON in PostgREST's shape, also for HEAD (whose body is not sent), and never an empty 404, which clients
     /// read as success (trap 44).
     #[must_use]

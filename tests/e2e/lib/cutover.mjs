@@ -4,7 +4,6 @@ import assert from 'node:assert/strict';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SALT } from './bucket.mjs';
-import { JWT_SECRET } from './keys.mjs';
 import * as paths from './paths.mjs';
 import { freePorts, preferPort } from './ports.mjs';
 
@@ -48,7 +47,6 @@ export function configText(stack, { port, adminPort, percentage = 0, rollout = {
 url = "${stack[name].url}"
 anon_key = ${JSON.stringify(stack[name].keys.anon)}
 service_role_key = ${JSON.stringify(stack[name].keys.service)}
-jwt_secret = "${JWT_SECRET}"
 `;
   const section = (values) => Object.entries(values).map(([key, value]) => `${key} = ${JSON.stringify(value)}`).join('\n');
   return `# Written by tests/e2e; edited while the proxy runs.
