@@ -88,7 +88,7 @@ fn bad_values_are_named() {
         ("[routes]\nstorage = \"rollout\"", "routes.storage", "\"rollout\"", "later version"),
         ("[tokens]\nmode = \"exchange\"", "tokens.mode", "\"exchange\"", "later version"),
         (
-            "[schema]\ncompat = \"\"",
+            "[schema]\ncompat = \"\"\ncross_schema_embeds = \"compat\"",
             "schema.cross_schema_embeds",
             "\"compat\"",
             "while schema.compat is empty",
