@@ -35,7 +35,10 @@ pub(crate) fn all(merged: &Merged, faults: &mut Vec<Fault>) {
         && merged.text("schema.compat").is_empty()
     {
         let allowed = "\"refuse\" or \"pass\" while schema.compat is empty, or a schema.compat";
-        faults.push(fault("schema.cross_schema_embeds", "\"compat\"", allowed));
+        // One of the two may be a default: what is to be changed stands where compat was emptied.
+        let source = merged.source("schema.compat");
+        let key = "schema.cross_schema_embeds";
+        faults.push(Fault::new(source, key, "\"compat\"", allowed));
     }
     let loopback = merged.address("admin.listen").is_none_or(|address| address.ip().is_loopback());
     if !loopback && merged.secrets("admin.token").is_empty() {

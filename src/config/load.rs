@@ -126,13 +126,14 @@ impl<'a> Reader<'a> {
             around.text("rollout.env_file").to_owned(),
             around.text("rollout.watch_dir").to_owned(),
         );
+        let named_by = (around.source("rollout.env_file"), around.source("rollout.watch_dir"));
         let mut layers = around.layers;
         let last = layers.len() - 1;
         if !watch_dir.is_empty() {
-            layers.insert(last, self.watch_dir(Path::new(&watch_dir), faults));
+            layers.insert(last, self.watch_dir(Path::new(&watch_dir), &named_by.1, faults));
         }
         if !env_file.is_empty() {
-            layers.insert(last, self.env_file(Path::new(&env_file), faults));
+            layers.insert(last, self.env_file(Path::new(&env_file), &named_by.0, faults));
         }
         (file, layers)
     }
@@ -160,7 +161,7 @@ impl<'a> Reader<'a> {
         Layer::variables(place, (name, path), variables, &mut read, faults)
     }
 
-    fn env_file(&mut self, path: &Path, faults: &mut Vec<Fault>) -> Layer {
+    fn env_file(&mut self, path: &Path, named_by: &str, faults: &mut Vec<Fault>) -> Layer {
         let full = self.directory.join(path);
         let name = format!("env file {}", path.display());
         let text = match self.read(path) {
@@ -173,7 +174,8 @@ impl<'a> Reader<'a> {
             Ok(text) => text,
             Err(error) => {
                 let allowed = "a readable file: without it an older number could come into force";
-                faults.push(Fault::new(&name, "rollout.env_file", error.to_string(), allowed));
+                let found = format!("{}: {error}", quoted(&path.to_string_lossy()));
+                faults.push(Fault::new(named_by, "rollout.env_file", found, allowed));
                 String::new()
             }
         };
@@ -198,7 +200,7 @@ impl<'a> Reader<'a> {
         self.variables(Place::EnvFile, (&name, Some(full.clone())), variables.collect(), faults)
     }
 
-    fn watch_dir(&mut self, path: &Path, faults: &mut Vec<Fault>) -> Layer {
+    fn watch_dir(&mut self, path: &Path, named_by: &str, faults: &mut Vec<Fault>) -> Layer {
         let full = self.directory.join(path);
         let name = path.display().to_string();
         let mut variables = Vec::new();
@@ -238,7 +240,8 @@ impl<'a> Reader<'a> {
             Err(error) => {
                 let allowed =
                     "a readable directory: without it an older number could come into force";
-                faults.push(Fault::new(&name, "rollout.watch_dir", error.to_string(), allowed));
+                let found = format!("{}: {error}", quoted(&path.to_string_lossy()));
+                faults.push(Fault::new(named_by, "rollout.watch_dir", found, allowed));
             }
         }
         self.seen.insert(full.clone());

@@ -38,8 +38,10 @@ impl Url {
         let authority = uri.authority().ok_or_else(refused)?;
         let host = authority.host();
         let own_port = if tls { 443 } else { 80 };
-        let port = authority.port_u16().unwrap_or(own_port);
-        if host.is_empty() || port == 0 || host.len() + 1 == authority.as_str().len() {
+        let has_port = host.len() < authority.as_str().len();
+        // A port out of range is none to http, and would silently become the scheme's own.
+        let port = authority.port_u16().or((!has_port).then_some(own_port)).ok_or_else(refused)?;
+        if host.is_empty() || port == 0 {
             return Err(refused());
         }
         let shown = if port == own_port { host.to_owned() } else { format!("{host}:{port}") };

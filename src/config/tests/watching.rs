@@ -1,0 +1,151 @@
+//! The watcher: every kind of write is seen.
+
+use super::*;
+use crate::config::watch;
+
+/// Runs the watcher on a runtime of its own, as the proxy does, until the value is dropped.
+struct Watched {
+    home: Home,
+    control: Arc<Control>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Watched {
+    fn new(home: Home) -> Self {
+        let control = home.start();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let guard = runtime.enter();
+        watch::spawn(Arc::clone(&control)).unwrap();
+        drop(guard);
+        Self { home, control, _runtime: runtime }
+    }
+
+    fn becomes(&self, number: &str) {
+        let want = percent(number);
+        until(number, || self.control.live().load().decide.percentage == want);
+    }
+
+    fn file(number: &str) -> String {
+        GOOD.replace("10 ", &format!("{number} "))
+    }
+}
+
+#[test]
+fn config_toml_written_in_place_renamed_removed_and_made_again() {
+    let watched = Watched::new(Home::new(GOOD));
+    watched.home.write("config.toml", &Watched::file("20"));
+    watched.becomes("20");
+    watched.home.rename_over("config.toml", &Watched::file("30"));
+    watched.becomes("30");
+    fs::remove_file(watched.home.path("config.toml")).unwrap();
+    until("reported", || !watched.control.reloads().faults.is_empty());
+    watched.home.write("config.toml", &Watched::file("40"));
+    watched.becomes("40");
+    assert!(watched.control.reloads().faults.is_empty());
+}
+
+#[test]
+fn a_link_to_the_file_is_followed() {
+    let home = Home::new(GOOD);
+    home.write("real/one.toml", &Watched::file("11"));
+    home.write("real/two.toml", &Watched::file("12"));
+    let link = |target: &str| {
+        std::os::unix::fs::symlink(target, home.path("link")).unwrap();
+        fs::rename(home.path("link"), home.path("config.toml")).unwrap();
+    };
+    link("real/one.toml");
+    let control = home.start();
+    assert_eq!(control.rollout().percentage, percent("11"));
+    link("real/two.toml");
+    control.reload("file").unwrap();
+    let watched = Watched::new(home);
+    watched.home.write("real/two.toml", &Watched::file("13"));
+    watched.becomes("13");
+    watched.control.apply(&set("14")).unwrap();
+    assert!(watched.home.read("real/two.toml").contains("percentage = 14"));
+    assert!(fs::symlink_metadata(watched.home.path("config.toml")).unwrap().is_symlink());
+}
+
+#[test]
+fn env_file_and_watched_directory_also_when_they_are_named_later() {
+    let watched = Watched::new(Home::new(GOOD));
+    watched.home.write("a/cutover.env", "V2_ROLLOUT_PERCENTAGE=21\n");
+    watched
+        .home
+        .write("config.toml", &format!("{GOOD}env_file = \"a/cutover.env\"\nwatch_dir = \"b\"\n"));
+    until("the directory is missing", || !watched.control.reloads().faults.is_empty());
+    fs::create_dir(watched.home.path("b")).unwrap();
+    watched.becomes("21");
+    watched.home.rename_over("a/cutover.env", "V2_ROLLOUT_PERCENTAGE=22\n");
+    watched.becomes("22");
+    watched.home.write("b/V2_ROLLOUT_PERCENTAGE", "23");
+    watched.becomes("23");
+    fs::remove_file(watched.home.path("b/V2_ROLLOUT_PERCENTAGE")).unwrap();
+    watched.becomes("22");
+}
+
+#[test]
+fn a_mounted_config_map_swaps_under_the_links() {
+    let home = Home::with("watch_dir = \"live\"\n");
+    mounted(&home.path("live"), "1", &[("V2_ROLLOUT_PERCENTAGE", "5")]);
+    let watched = Watched::new(home);
+    watched.becomes("5");
+    for n in 6..20 {
+        let number = n.to_string();
+        mounted(&watched.home.path("live"), &number, &[("V2_ROLLOUT_PERCENTAGE", &number)]);
+        watched.becomes(&number);
+    }
+}
+
+#[test]
+fn a_file_caught_half_written_is_no_fault() {
+    use std::io::Write as _;
+    let watched = Watched::new(Home::new(GOOD));
+    for n in 1..50 {
+        let text = Watched::file(&n.to_string());
+        let mut file = fs::File::create(watched.home.path("config.toml")).unwrap();
+        for piece in text.as_bytes().chunks(16) {
+            file.write_all(piece).unwrap();
+        }
+        drop(file);
+        watched.becomes(&n.to_string());
+    }
+    assert_eq!(watched.control.reloads().failed, 0, "{:?}", watched.control.reloads());
+}
+
+#[test]
+fn garbage_is_reported_each_time() {
+    let watched = Watched::new(Home::new(GOOD));
+    for n in 1..10 {
+        watched.home.write("config.toml", "garbage");
+        until("reported", || watched.control.reloads().failed == n);
+        watched.home.write("config.toml", &Watched::file(&n.to_string()));
+        watched.becomes(&n.to_string());
+        until("cleared", || watched.control.reloads().faults.is_empty());
+    }
+    assert_eq!(watched.control.reloads().failed, 9, "once each");
+}
+
+/// Printed, not asserted: the target is 20 ms.
+#[test]
+fn how_long_a_change_takes() {
+    let watched = Watched::new(Home::new(GOOD));
+    let mut times = Vec::new();
+    for n in 20..60 {
+        let text = Watched::file(&n.to_string());
+        let start = std::time::Instant::now();
+        if n % 2 == 0 {
+            watched.home.write("config.toml", &text)
+        } else {
+            watched.home.rename_over("config.toml", &text)
+        }
+        watched.becomes(&n.to_string());
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    println!("file to snapshot: median {:?}, slowest {:?}", times[times.len() / 2], times.last());
+}
