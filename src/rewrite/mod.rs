@@ -1,5 +1,6 @@
 //! Phase 4: says a request the way the chosen side says it.
 
+mod operand;
 pub(crate) mod query;
 pub mod rest;
 pub mod schema;

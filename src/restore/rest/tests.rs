@@ -41,7 +41,7 @@ fn hint(restore: &RestRestore, code: &str, text: &str) -> Option<String> {
 }
 
 #[test]
-fn trap_11_messages_speak_the_legacy_dialect() {
+fn trap_11_messages_of_postgrest_speak_the_legacy_dialect() {
     let restore = legacy(&format!("/vendor_api_keys?{SELECT}"));
     for (code, on_new, said) in [
         (
@@ -71,6 +71,15 @@ fn trap_11_messages_speak_the_legacy_dialect() {
             "'usage_logs' is not an embedded resource in this request",
             "'vendor_usage_logs' is not an embedded resource in this request",
         ),
+    ] {
+        assert_eq!(message(&restore, code, on_new), said);
+    }
+}
+
+#[test]
+fn trap_11_messages_of_postgresql_speak_the_legacy_dialect() {
+    let restore = legacy(&format!("/vendor_api_keys?{SELECT}"));
+    for (code, on_new, said) in [
         (
             "42501",
             "permission denied for table api_keys",
@@ -411,7 +420,7 @@ proptest! {
         let back = domain(&format!("/{new}?select=x:{new_embed}(*)"));
         let on_new = format!("'vendors.{new}' and '{new_embed}' in the schema 'vendors'");
         let on_old = format!("'public.{old}' and '{old_embed}' in the schema 'public'");
-        prop_assert_eq!(message(&there, "PGRST200", &on_new), on_old.clone());
+        prop_assert_eq!(&message(&there, "PGRST200", &on_new), &on_old);
         prop_assert_eq!(message(&back, "PGRST200", &on_old), on_new);
     }
 

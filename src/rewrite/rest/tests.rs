@@ -1,4 +1,4 @@
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::fixture::{Request, get, sent, settings};
 use super::*;
