@@ -80,7 +80,6 @@ impl Speech<'_> {
                 let place = if self.code == "PGRST201" { Place::Relationship } else { place };
                 fields
                     .iter_mut()
-                    .filter(|(key, _)| *key != "cardinality")
                     .fold(false, |changed, (_, item)| self.restore(item, place) | changed)
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => false,

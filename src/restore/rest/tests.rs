@@ -164,6 +164,12 @@ fn trap_11_messages_speak_the_new_dialect() {
             "relation \"public.user_settings\" does not exist",
             "relation \"shared_services.settings\" does not exist",
         ),
+        // A table of another domain has no name in the client's schema.
+        (
+            "PGRST200",
+            "between 'profiles' and 'user_settings'",
+            "between 'profiles' and 'user_settings'",
+        ),
         // Another table's bare name: only the request's own and its embeds are known.
         ("42501", "permission denied for table profiles", "permission denied for table profiles"),
     ] {
@@ -193,6 +199,7 @@ fn merged_tables_and_functions_keep_the_name_that_the_client_used() {
     // A function and a table of one name: the code says which is meant.
     let text = "intelligence.chunks";
     assert_eq!(message(&restore, "PGRST203", text), "public.memory_chunks");
+    assert_eq!(message(&restore, "PGRST205", text), "public.card_chunks");
 }
 
 #[test]
