@@ -1,3 +1,6 @@
-//! The integration tests.
+//! The integration tests: one binary, one module per feature.
 
-fn main() {}
+/// The binary as an operator meets it.
+mod cli;
+/// The house rules.
+mod tidy;
