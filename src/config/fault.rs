@@ -17,6 +17,34 @@ pub struct Fault {
     pub allowed: String,
 }
 
+impl Fault {
+    /// Makes a fault.
+    #[must_use]
+    pub fn new(
+        source: impl Into<String>,
+        key: impl Into<String>,
+        found: impl Into<String>,
+        allowed: impl Into<String>,
+    ) -> Self {
+        Self {
+            source: source.into(),
+            key: key.into(),
+            found: found.into(),
+            allowed: allowed.into(),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, key, found, allowed } = self;
+        if key.is_empty() {
+            return write!(f, "{source}: found {found}, allowed: {allowed}");
+        }
+        write!(f, "{source}: {key}: found {found}, allowed: {allowed}")
+    }
+}
+
 /// Every fault of a set of sources; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Faults(pub Vec<Fault>);
@@ -25,11 +53,7 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, fault) in self.0.iter().enumerate() {
             let line = if i == 0 { "" } else { "\n" };
-            write!(
-                f,
-                "{line}{}: {}: found {}, allowed: {}",
-                fault.source, fault.key, fault.found, fault.allowed
-            )?;
+            write!(f, "{line}{fault}")?;
         }
         Ok(())
     }

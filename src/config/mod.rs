@@ -1,6 +1,64 @@
 //! Settings: where they come from, what is wrong with them, and how they change while the proxy runs.
+//!
+//! Sources are read into layers (`load`, `layers`), figment merges them, every value is parsed by the kind of its
+//! key (`keys`, `value`, `tables`), what the values say together is checked (`checks`), and the result is built into
+//! a [`Snapshot`] (`build`). [`live::Control`] is the only one that swaps a snapshot in. This room never decides
+//! anything about a request, and no other room imports it.
 
 pub mod audit;
+pub mod edit;
 pub mod fault;
 pub mod live;
 pub mod startup;
+pub mod watch;
+
+mod apply;
+mod build;
+mod checks;
+mod envfile;
+mod files;
+mod keys;
+mod layers;
+mod load;
+mod project;
+mod tables;
+mod value;
+mod variables;
+
+#[cfg(test)]
+mod tests;
+
+use crate::snapshot::Snapshot;
+use fault::Faults;
+use keys::KEYS;
+use live::Sources;
+use load::{Overlay, load};
+use startup::Startup;
+
+/// What `cutover check` has to say about good settings.
+#[derive(Debug)]
+pub struct Report {
+    /// Allowed, and yet worth a word.
+    pub warnings: Vec<String>,
+    /// What a start would work with.
+    pub startup: Startup,
+    /// What requests would work with; its epoch is 0.
+    pub snapshot: Snapshot,
+    /// Every key and the source of its value.
+    pub provenance: Vec<(String, String)>,
+}
+
+/// Reads and checks every setting. Opens no socket and writes nothing.
+///
+/// # Errors
+/// Every fault of every source.
+pub fn check(sources: &Sources) -> Result<Report, Faults> {
+    let loaded = load(sources, false, &Overlay::new()).outcome?;
+    let provenance = KEYS.iter().map(|key| (key.name.to_owned(), loaded.merged.source(key.name)));
+    Ok(Report {
+        provenance: provenance.collect(),
+        warnings: loaded.built.warnings,
+        startup: loaded.built.startup,
+        snapshot: loaded.built.snapshot,
+    })
+}

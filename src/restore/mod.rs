@@ -1,6 +1,8 @@
 //! Phase 6: says the side's answer as the client's own project would have said it.
 
+pub mod cors;
 pub mod encoding;
+pub mod headers;
 pub mod rest;
 mod words;
 

@@ -1,5 +1,7 @@
 //! Phase 4: says a request the way the chosen side says it.
 
+pub mod headers;
+pub mod keys;
 mod operand;
 pub(crate) mod query;
 pub mod rest;

@@ -1,0 +1,324 @@
+//! From typed values to the snapshot and the start-up settings. What single values can't show is checked here: what
+//! two keys say together.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::uri::Authority;
+
+use super::checks;
+use super::fault::Fault;
+use super::layers::Merged;
+use super::project::Url;
+use super::startup::{Log, Startup, TlsListener};
+use super::value::Typed;
+use crate::decide::bucket::Hash;
+use crate::decide::percentage::Percentage;
+use crate::decide::{self, Anonymous, Owner, Owners};
+use crate::identify::keyring::{Keyring, ProjectKeys, UnknownKeys};
+use crate::rewrite::schema::{Entry, SchemaMap};
+use crate::rewrite::{self, CrossSchemaEmbeds, Unmapped};
+use crate::route::Route;
+use crate::secret::Secret;
+use crate::side::{Pair, Side};
+use crate::snapshot::Snapshot;
+use crate::{accept, forward, identify, restore};
+
+/// Reads the text of a file whose path is a setting.
+pub(crate) type ReadFile<'a> = &'a mut dyn FnMut(&Path) -> io::Result<String>;
+
+/// Checked settings, ready to use.
+pub(crate) struct Built {
+    /// With epoch 0: its number is given when it is swapped in.
+    pub(crate) snapshot: Snapshot,
+    pub(crate) startup: Startup,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Builds everything, or adds to the faults.
+pub(crate) fn build(
+    merged: &Merged,
+    directory: &Path,
+    read: ReadFile<'_>,
+    faults: &mut Vec<Fault>,
+) -> Option<Built> {
+    let ca = Pair::from_fn(|side| checks::ca(merged, side, read, faults));
+    checks::all(merged, faults);
+    let keyring = checks::keyring(merged, faults);
+    let map = checks::schema_map(merged, faults);
+    let projects = checks::projects(merged, faults);
+    let startup = startup(merged, directory)?;
+    let (keyring, map, projects) = (keyring?, map?, projects?);
+    let snapshot =
+        snapshot(merged, keyring, map, Pair::from_fn(|side| project(merged, &projects, &ca, side)));
+    Some(Built { snapshot, startup, warnings: checks::warnings(merged) })
+}
+
+fn snapshot(
+    merged: &Merged,
+    keyring: Keyring,
+    map: SchemaMap,
+    projects: Pair<forward::Project>,
+) -> Snapshot {
+    Snapshot {
+        epoch: 0,
+        accept: accept::Settings {
+            debug_headers: merged.truth("debug_headers"),
+            trusted_proxies: match merged.value("trusted_proxies") {
+                Typed::Networks(networks) => networks.clone(),
+                _ => Vec::new(),
+            },
+            limits: limits(merged),
+        },
+        identify: identify(merged),
+        keyring,
+        decide: decide(merged),
+        rewrite: rewrite::Settings {
+            map,
+            unmapped: match merged.text("schema.unmapped") {
+                "refuse" => Unmapped::Refuse,
+                _ => Unmapped::Pass,
+            },
+            compat: Some(merged.text("schema.compat")).filter(|s| !s.is_empty()).map(str::to_owned),
+            cross_schema_embeds: match merged.text("schema.cross_schema_embeds") {
+                "refuse" => CrossSchemaEmbeds::Refuse,
+                "pass" => CrossSchemaEmbeds::Pass,
+                _ => CrossSchemaEmbeds::Compat,
+            },
+        },
+        forward: forward(merged, projects),
+        restore: restore::Settings {
+            cors: restore::Cors {
+                origins: merged.texts("cors.origins").to_vec(),
+                credentials: merged.truth("cors.credentials"),
+                max_age: merged.duration("cors.max_age"),
+            },
+            error_body_bytes: merged.size("limits.error_body_bytes"),
+        },
+    }
+}
+
+fn limits(merged: &Merged) -> accept::Limits {
+    accept::Limits {
+        connections: merged.size("limits.connections"),
+        header_bytes: merged.size("limits.header_bytes"),
+        body_bytes: merged.integer("limits.body_bytes"),
+        frame_bytes: merged.integer("limits.frame_bytes"),
+        header_timeout: merged.duration("limits.header_timeout"),
+        body_idle_timeout: merged.duration("limits.body_idle_timeout"),
+        idle_timeout: merged.duration("limits.idle_timeout"),
+        http2_streams: u32::try_from(merged.integer("limits.http2_streams")).unwrap_or(u32::MAX),
+    }
+}
+
+fn identify(merged: &Merged) -> identify::Settings {
+    identify::Settings {
+        sources: match merged.value("identity.sources") {
+            Typed::Sources(sources) => sources.clone(),
+            _ => Vec::new(),
+        },
+        user_header: match merged.value("identity.user_header") {
+            Typed::Header(name) => name.clone(),
+            _ => http::HeaderName::from_static("x-user-id"),
+        },
+        cache_entries: merged.size("identity.cache_entries"),
+    }
+}
+
+fn decide(merged: &Merged) -> decide::Settings {
+    let mut pins = HashMap::new();
+    for side in Side::ALL {
+        let keys = merged.texts(&format!("rollout.pins.{side}"));
+        pins.extend(keys.iter().map(|key| (key.clone(), side)));
+    }
+    decide::Settings {
+        percentage: merged.percentage(),
+        force: merged.force(),
+        salt: merged.text("rollout.salt").to_owned(),
+        hash: if merged.text("rollout.hash") == "md5" { Hash::Md5 } else { Hash::Sha256 },
+        service_role: Side::parse(merged.text("rollout.service_role")).unwrap_or(Side::Old),
+        anonymous: match merged.text("rollout.anonymous") {
+            "random" => Anonymous::Random,
+            "old" => Anonymous::Old,
+            "new" => Anonymous::New,
+            _ => Anonymous::Sticky,
+        },
+        pins,
+        rules: match merged.value("rollout.rules") {
+            Typed::Rules(rules) => rules.clone(),
+            _ => Vec::new(),
+        },
+        domains: match merged.value("rollout.domains") {
+            Typed::Caps(caps) => caps.iter().map(|(schema, cap)| (schema.clone(), *cap)).collect(),
+            _ => HashMap::new(),
+        },
+        override_token: merged.secrets("rollout.override_token").first().cloned(),
+        owners: Owners::from_fn(|route| owner(merged, route)),
+    }
+}
+
+fn owner(merged: &Merged, route: Route) -> Owner {
+    let word = merged.text(&format!("routes.{route}"));
+    Side::parse(word).map_or(Owner::Rollout, Owner::Side)
+}
+
+fn forward(merged: &Merged, projects: Pair<forward::Project>) -> forward::Settings {
+    forward::Settings {
+        projects,
+        connect_timeout: merged.duration("upstream.connect_timeout"),
+        timeout: merged.duration("upstream.timeout"),
+        functions_timeout: merged.duration("upstream.functions_timeout"),
+        idle_timeout: merged.duration("upstream.idle_timeout"),
+        idle_connections: merged.size("upstream.idle_connections"),
+        on_new_unavailable: match merged.text("rollout.on_new_unavailable") {
+            "old_for_reads" => forward::OnNewUnavailable::OldForReads,
+            _ => forward::OnNewUnavailable::Fail,
+        },
+    }
+}
+
+fn project(
+    merged: &Merged,
+    urls: &Pair<Url>,
+    ca: &Pair<Option<String>>,
+    side: Side,
+) -> forward::Project {
+    let url = &urls[side];
+    let host = merged.text(&format!("projects.{side}.host"));
+    let authority: Authority = if host.is_empty() { None } else { host.parse().ok() }
+        .unwrap_or_else(|| url.authority.clone());
+    forward::Project {
+        tls: url.tls,
+        dial_host: url.host.clone(),
+        dial_port: url.port,
+        // An authority is visible ASCII, so that it always is a header value too.
+        host_header: HeaderValue::from_str(authority.as_str())
+            .unwrap_or_else(|_| HeaderValue::from_static("")),
+        authority,
+        path_prefix: url.prefix.clone(),
+        ca_pem: ca[side].clone(),
+    }
+}
+
+fn startup(merged: &Merged, directory: &Path) -> Option<Startup> {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let path = |key| directory.join(merged.text(key));
+    Some(Startup {
+        listen: merged.address("listen")?,
+        workers: match merged.size("workers") {
+            0 => cores(),
+            workers => workers,
+        },
+        tls: merged.address("tls.listen").map(|listen| TlsListener {
+            listen,
+            cert: path("tls.cert"),
+            key: path("tls.key"),
+        }),
+        admin: merged.address("admin.listen")?,
+        admin_token: merged.secrets("admin.token").first().cloned(),
+        drain_timeout: merged.duration("drain_timeout"),
+        realtime_drain: merged.duration("realtime.drain"),
+        log: Log {
+            json: merged.text("log.format") == "json",
+            level: merged.text("log.level").to_owned(),
+            access: merged.truth("log.access"),
+        },
+    })
+}
+
+/// Both projects' keys as the keyring wants them.
+pub(crate) fn keys(merged: &Merged) -> (Pair<ProjectKeys>, UnknownKeys) {
+    let keys = Pair::from_fn(|side| ProjectKeys {
+        anon: merged.secrets(&format!("projects.{side}.anon_key")).to_vec(),
+        service: merged.secrets(&format!("projects.{side}.service_role_key")).to_vec(),
+    });
+    let unknown = match merged.text("keys.unknown") {
+        "pass" => UnknownKeys::Pass,
+        _ => UnknownKeys::Refuse,
+    };
+    (keys, unknown)
+}
+
+// === reading typed values ===
+// `keys::KEYS` gives each key its kind and a default of that kind, and a test asks for all of them, so that the
+// fallbacks below are never seen.
+
+impl Merged {
+    /// The typed value of a known key.
+    pub(crate) fn value(&self, key: &str) -> &Typed {
+        self.values.get(key).unwrap_or(&Typed::Absent)
+    }
+
+    /// A text, word or path; empty when absent.
+    pub(crate) fn text(&self, key: &str) -> &str {
+        match self.value(key) {
+            Typed::Text(text) => text,
+            _ => "",
+        }
+    }
+
+    pub(crate) fn truth(&self, key: &str) -> bool {
+        matches!(self.value(key), Typed::Bool(true))
+    }
+
+    pub(crate) fn texts(&self, key: &str) -> &[String] {
+        match self.value(key) {
+            Typed::Texts(texts) => texts,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn secrets(&self, key: &str) -> &[Secret] {
+        match self.value(key) {
+            Typed::Secrets(secrets) => secrets,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn entries(&self, key: &str) -> &[Entry] {
+        match self.value(key) {
+            Typed::Entries(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn address(&self, key: &str) -> Option<SocketAddr> {
+        match self.value(key) {
+            Typed::Address(address) => Some(*address),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn percentage(&self) -> Percentage {
+        match self.value("rollout.percentage") {
+            Typed::Percentage(percentage) => *percentage,
+            _ => Percentage::ZERO,
+        }
+    }
+
+    pub(crate) fn force(&self) -> Option<Side> {
+        Side::parse(self.text("rollout.force"))
+    }
+
+    fn integer(&self, key: &str) -> u64 {
+        match self.value(key) {
+            Typed::Integer(number) => *number,
+            _ => 0,
+        }
+    }
+
+    fn size(&self, key: &str) -> usize {
+        usize::try_from(self.integer(key)).unwrap_or(usize::MAX)
+    }
+
+    fn duration(&self, key: &str) -> Duration {
+        match self.value(key) {
+            Typed::Duration(duration) => *duration,
+            _ => Duration::ZERO,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Reading and replacing whole files, so that no reader ever sees half of one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+/// No settings file is larger; a bigger one is a mistake (a device, a log).
+const LARGEST: u64 = 16 * 1024 * 1024;
+
+/// Reads a file whole. When it changes under our hands it is read again, a few times.
+pub(crate) fn read(path: &Path) -> io::Result<String> {
+    let stamp = |file: &File| file.metadata().map(|m| (m.len(), m.mtime(), m.mtime_nsec()));
+    for _ in 0..4 {
+        let mut file = File::open(path)?;
+        let before = stamp(&file)?;
+        if before.0 > LARGEST {
+            return Err(io::Error::new(ErrorKind::FileTooLarge, "larger than 16 MiB"));
+        }
+        let mut text = String::new();
+        (&mut file).take(LARGEST).read_to_string(&mut text)?;
+        if stamp(&file)? == before {
+            return Ok(text);
+        }
+    }
+    Err(io::Error::new(ErrorKind::ResourceBusy, "it changes while it is read"))
+}
+
+/// What stands at a path right now, cheap to ask: another value means that it was written or replaced.
+pub(crate) fn stamp(path: &Path) -> Option<(u64, u64, u64, i64, i64)> {
+    let m = fs::metadata(path).ok()?;
+    Some((m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec()))
+}
+
+/// Replaces the text of a file: a new file beside it, synced, renamed over it, with the old one's mode and owner.
+/// A symbolic link stays, its target is replaced. Where a rename can't be (a single file mounted into a container,
+/// a directory that can't be written), the text is written in place.
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    replace_with(path, text, |from, to| fs::rename(from, to))
+}
+
+fn replace_with(
+    path: &Path,
+    text: &str,
+    rename: impl FnOnce(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let target = match fs::canonicalize(path) {
+        Ok(target) => target,
+        Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(error),
+    };
+    let beside = beside(&target);
+    let renamed = write_beside(&target, &beside, text).and_then(|()| rename(&beside, &target));
+    match renamed {
+        Ok(()) => {
+            sync_directory(&target);
+            Ok(())
+        }
+        Err(error) => {
+            // Best effort: the file beside may not exist.
+            _ = fs::remove_file(&beside);
+            if is_no_rename(error.kind()) && target.exists() {
+                in_place(&target, text)
+            } else {
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The mount point of a single file can't be renamed over (EBUSY); the others mean that the directory is closed.
+const fn is_no_rename(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ResourceBusy
+            | ErrorKind::CrossesDevices
+            | ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+/// A name that begins with `..`, which readers of a watched directory skip.
+fn beside(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!("..{name}.cutover-{}", std::process::id()))
+}
+
+fn write_beside(target: &Path, beside: &Path, text: &str) -> io::Result<()> {
+    // What a crash may have left.
+    _ = fs::remove_file(beside);
+    let mut file = OpenOptions::new().write(true).create_new(true).open(beside)?;
+    if let Ok(old) = fs::metadata(target) {
+        file.set_permissions(old.permissions())?;
+        let new = file.metadata()?;
+        if (old.uid(), old.gid()) != (new.uid(), new.gid())
+            && fchown(&file, Some(old.uid()), Some(old.gid())).is_err()
+        {
+            // Another owner could lock the operator out of the file: better in place.
+            return Err(io::Error::new(ErrorKind::PermissionDenied, "its owner can't be kept"));
+        }
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Overwrites without truncating first, so that a reader in between sees old or mixed text but never an empty file.
+fn in_place(target: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(target)?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)?;
+    file.sync_all()
+}
+
+/// Makes the rename last through a power cut; some file systems can't, and the change stands all the same.
+fn sync_directory(target: &Path) {
+    if let Some(directory) = target.parent().and_then(|parent| File::open(parent).ok()) {
+        _ = directory.sync_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode_and_its_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        fs::write(&real, "one").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("real", &link).unwrap();
+        let inode = fs::metadata(&real).unwrap().ino();
+        replace(&link, "two").unwrap();
+        assert_eq!(fs::read_to_string(&real).unwrap(), "two");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        let now = fs::metadata(&real).unwrap();
+        assert_eq!(now.permissions().mode() & 0o777, 0o640);
+        assert_ne!(now.ino(), inode, "renamed, not overwritten");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing left beside");
+    }
+
+    /// A file that is mounted by itself into a container can't be renamed over: EBUSY.
+    #[test]
+    fn where_no_rename_can_be_the_text_is_written_in_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("mounted");
+        fs::write(&file, "a longer text").unwrap();
+        let inode = fs::metadata(&file).unwrap().ino();
+        replace_with(&file, "short", |_, _| Err(ErrorKind::ResourceBusy.into())).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "short");
+        assert_eq!(fs::metadata(&file).unwrap().ino(), inode);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing left beside");
+        let full = replace_with(&file, "x", |_, _| Err(ErrorKind::StorageFull.into()));
+        assert!(full.is_err());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "short");
+    }
+}
