@@ -1,8 +1,19 @@
 //! Phase 1: is this a request that we serve, within the limits, and framed without a doubt?
 
+pub mod connection;
+pub mod framing;
+pub mod guarded;
+pub mod listener;
+pub mod request;
+pub mod tls;
+pub mod wire;
+
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+/// The most header lines of a request; more is answered 431. The parser's own limit, named.
+pub const MAX_HEADERS: usize = 100;
 
 /// What is let in.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::watch;
 
 use super::audit::{self, Audit, Record};
 use super::fault::{Fault, Faults};
@@ -120,6 +121,7 @@ pub struct ReloadState {
 pub struct Control {
     pub(super) sources: Sources,
     live: Arc<ArcSwap<Snapshot>>,
+    epochs: watch::Sender<u64>,
     state: Mutex<State>,
 }
 
@@ -172,7 +174,8 @@ impl Control {
         state.note_start();
         let warnings = state.all_warnings();
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
-        let control = Self { sources, live, state: Mutex::new(state) };
+        let epochs = watch::Sender::new(1);
+        let control = Self { sources, live, epochs, state: Mutex::new(state) };
         Ok((Arc::new(control), built.startup, warnings))
     }
 
@@ -180,6 +183,12 @@ impl Control {
     #[must_use]
     pub const fn live(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.live
+    }
+
+    /// Tells of each new snapshot, by its epoch: for those who have to act on a change before their next request.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.epochs.subscribe()
     }
 
     /// Reads all sources again. `Ok(true)` when a new snapshot was swapped in, `Ok(false)` when nothing differs.
@@ -230,6 +239,7 @@ impl Control {
             snapshot.epoch = running.epoch + 1;
             let epoch = snapshot.epoch;
             self.live.store(Arc::new(snapshot));
+            self.epochs.send_replace(epoch);
             state.audit.move_to(audit_file(&self.sources, &merged));
             state.record(epoch, &merged, &changed, by);
             state.reloads.succeeded += 1;

@@ -6,10 +6,13 @@ pub mod bucket;
 pub mod percentage;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use subtle::ConstantTimeEq;
 
+use crate::identify::{Identity, User};
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::side::Side;
@@ -160,3 +163,107 @@ pub struct Settings {
     /// Who serves each route.
     pub owners: Owners,
 }
+
+/// Everything that a decision may depend on besides the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Who asks.
+    pub identity: &'a Identity,
+    /// Which service is asked.
+    pub route: Route,
+    /// Storage's signed URLs and resumable uploads: only the side that issued them can serve them.
+    pub issued: bool,
+    /// The domain (schema on new) of the table or function, if it is mapped.
+    pub domain: Option<&'a str>,
+    /// What `x-cutover-side` and `x-cutover-override-token` say, unchecked.
+    pub override_ask: Option<(Side, &'a str)>,
+    /// The client's address, hashed for `anonymous = "sticky"`.
+    pub client: IpAddr,
+    /// Fresh random bits, used for `anonymous = "random"`.
+    pub random: u32,
+}
+
+/// Chooses the side. Never fails: every question has an answer.
+#[must_use]
+pub fn decide(question: &Question<'_>, settings: &Settings) -> Decision {
+    let plain = |side, reason| Decision { side, reason, bucket: None };
+    let owner = settings.owners.of(question.route);
+    // Auth's owner changes only by `routes.auth`, and what one side issued the other can't serve: these
+    // two stand even when everybody is forced.
+    let stays = question.route == Route::Auth || question.issued;
+    if let (Some(side), false) = (settings.force, stays && owner != Owner::Rollout) {
+        return plain(side, Reason::Forced);
+    }
+    if let Some(side) = overridden(question, settings) {
+        return plain(side, Reason::Override);
+    }
+    if let Owner::Side(side) = owner {
+        return plain(side, Reason::Owner);
+    }
+    match question.identity {
+        Identity::Service => plain(settings.service_role, Reason::Service),
+        Identity::User(user) => decide_user(user, question.domain, settings),
+        Identity::Anonymous => decide_anonymous(question, settings),
+    }
+}
+
+fn overridden(question: &Question<'_>, settings: &Settings) -> Option<Side> {
+    let (side, presented) = question.override_ask?;
+    let token = settings.override_token.as_ref()?.expose().as_bytes();
+    bool::from(token.ct_eq(presented.as_bytes())).then_some(side)
+}
+
+fn decide_user(user: &User, domain: Option<&str>, settings: &Settings) -> Decision {
+    let bucket = Bucket::of(settings.hash, &settings.salt, user.key());
+    let (side, reason) = if let Some(side) = settings.pins.get(user.key()) {
+        (*side, Reason::Pin)
+    } else if let Some(rule) = settings.rules.iter().find(|rule| rule.matches(user)) {
+        (rule.side, Reason::Rule)
+    } else {
+        by_bucket(bucket, domain, Reason::Percentage, settings)
+    };
+    Decision { side, reason, bucket: Some(bucket) }
+}
+
+fn decide_anonymous(question: &Question<'_>, settings: &Settings) -> Decision {
+    let bucket = match settings.anonymous {
+        Anonymous::Sticky => {
+            Bucket::of(settings.hash, &settings.salt, &question.client.to_canonical().to_string())
+        }
+        Anonymous::Random => Bucket::of_random(question.random),
+        Anonymous::Old => {
+            return Decision { side: Side::Old, reason: Reason::Anonymous, bucket: None };
+        }
+        Anonymous::New => {
+            return Decision { side: Side::New, reason: Reason::Anonymous, bucket: None };
+        }
+    };
+    let (side, reason) = by_bucket(bucket, question.domain, Reason::Anonymous, settings);
+    Decision { side, reason, bucket: Some(bucket) }
+}
+
+/// The bucket against the domain's cap, then against the percentage. A cap can only hold users back.
+fn by_bucket(
+    bucket: Bucket,
+    domain: Option<&str>,
+    reason: Reason,
+    settings: &Settings,
+) -> (Side, Reason) {
+    let cap = domain.and_then(|domain| settings.domains.get(domain));
+    if cap.is_some_and(|cap| *cap < settings.percentage && !bucket.is_new_at(*cap)) {
+        return (Side::Old, Reason::DomainCap);
+    }
+    let side = if bucket.is_new_at(settings.percentage) { Side::New } else { Side::Old };
+    (side, reason)
+}
+
+impl Rule {
+    fn matches(&self, user: &User) -> bool {
+        let Some(claims) = user.claims() else { return false };
+        let claim = self.claim.iter().try_fold(claims, |value, name| value.get(name));
+        claim == Some(&self.equals)
+    }
+}
+
+#[cfg(test)]
+mod tests;

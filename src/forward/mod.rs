@@ -1,5 +1,14 @@
 //! Phase 5: sends the request to its side and waits, bounded, for the answer.
 
+mod dial;
+pub mod error;
+pub mod frames;
+pub mod pool;
+pub mod request_body;
+pub mod response_body;
+pub mod send;
+pub mod tunnel;
+
 use std::time::Duration;
 
 use http::{HeaderValue, uri::Authority};

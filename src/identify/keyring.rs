@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
@@ -44,7 +45,31 @@ pub struct Keyring {
     /// What to do with a key that is not here.
     pub unknown: UnknownKeys,
     roles: HashMap<Secret, Role>,
-    sent: Pair<[Option<Secret>; 2]>,
+    sent: Pair<[Option<SentKey>; 2]>,
+}
+
+/// The key that is sent to a side, in the forms in which it is sent. Marked sensitive, so that its `Debug` is redacted.
+#[derive(Clone, Debug)]
+pub struct SentKey {
+    /// The key itself.
+    pub text: Secret,
+    /// As the value of `apikey`.
+    pub header: HeaderValue,
+    /// As the value of `Authorization`.
+    pub bearer: HeaderValue,
+}
+
+impl SentKey {
+    /// `None` for a text that can't stand in a header; `config` refuses such keys by name.
+    fn of(key: &Secret) -> Option<Self> {
+        let sensitive = |text: &str| {
+            let mut value = HeaderValue::from_str(text).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        let bearer = sensitive(&format!("Bearer {}", key.expose()))?;
+        Some(Self { text: key.clone(), header: sensitive(key.expose())?, bearer })
+    }
 }
 
 /// Two projects that use one key for two roles: no swap could keep the role.
@@ -62,7 +87,7 @@ impl Keyring {
         for side in Side::ALL {
             let keys = &projects[side];
             for (role, list) in [(Role::Anon, &keys.anon), (Role::Service, &keys.service)] {
-                ring.sent[side][role as usize] = list.first().cloned();
+                ring.sent[side][role as usize] = list.first().and_then(SentKey::of);
                 for key in list {
                     if ring.roles.insert(key.clone(), role).is_some_and(|known| known != role) {
                         return Err(RoleConflict);
@@ -81,7 +106,7 @@ impl Keyring {
 
     /// The key of this role that is sent to `side`; `None` when that side has none configured.
     #[must_use]
-    pub fn key_for(&self, side: Side, role: Role) -> Option<&Secret> {
+    pub fn key_for(&self, side: Side, role: Role) -> Option<&SentKey> {
         self.sent[side][role as usize].as_ref()
     }
 }
@@ -105,8 +130,8 @@ mod tests {
         assert_eq!(ring.role("new-jwt"), Some(Role::Anon));
         assert_eq!(ring.role("old-service"), Some(Role::Service));
         assert_eq!(ring.role("stranger"), None);
-        assert_eq!(ring.key_for(Side::New, Role::Anon).unwrap().expose(), "sb_publishable_n");
-        assert_eq!(ring.key_for(Side::New, Role::Service).unwrap().expose(), "sb_secret_n");
+        assert_eq!(ring.key_for(Side::New, Role::Anon).unwrap().text.expose(), "sb_publishable_n");
+        assert_eq!(ring.key_for(Side::New, Role::Service).unwrap().text.expose(), "sb_secret_n");
     }
 
     #[test]

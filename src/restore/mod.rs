@@ -1,5 +1,11 @@
 //! Phase 6: says the side's answer as the client's own project would have said it.
 
+pub mod cors;
+pub mod encoding;
+pub mod headers;
+pub mod rest;
+mod words;
+
 use std::time::Duration;
 
 /// What is needed to restore responses.

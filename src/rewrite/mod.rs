@@ -1,6 +1,12 @@
 //! Phase 4: says a request the way the chosen side says it.
 
+pub mod headers;
+pub mod keys;
+pub(crate) mod query;
+pub mod rest;
 pub mod schema;
+pub(crate) mod scope;
+mod select;
 
 use serde::{Deserialize, Serialize};
 

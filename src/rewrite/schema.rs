@@ -1,4 +1,14 @@
 //! The schema map: written once, read both ways.
+//!
+//! Both directions are hash look-ups: an exact name first, then the prefix entries, longest first, one
+//! look-up for each different prefix length. So a look-up costs the same for 10 and for 10,000 entries. The
+//! map sits behind an [`Arc`]: a clone is one counter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
+use http::HeaderValue;
 
 /// One line of `[schema.tables]` or `[schema.functions]`, as the operator wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +40,59 @@ pub enum MapFault {
         /// The entry.
         old: String,
     },
+    /// An entry whose names can't be names: empty, a `*` elsewhere than at the end of the old name, or a
+    /// schema that no header can carry.
+    #[error("entry {old:?} is not a name, or leads to none")]
+    Malformed {
+        /// The entry.
+        old: String,
+    },
 }
 
 /// Old table ↔ new schema.table, and the same for functions.
 #[derive(Clone, Debug, Default)]
-pub struct SchemaMap {}
+pub struct SchemaMap(Arc<Maps>);
+
+/// What a name stands for on the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'m, 'n> {
+    /// The schema on new.
+    pub schema: &'m str,
+    /// The name on new.
+    pub name: &'n str,
+    /// The entry as the operator wrote it, functions with `rpc/` before it: of bounded variety, for logs.
+    pub label: &'m str,
+}
+
+#[derive(Debug, Default)]
+struct Maps {
+    legacy: String,
+    legacy_profile: Option<HeaderValue>,
+    /// The schemas of new, sorted, each with its value for the profile header.
+    domains: BTreeMap<String, Option<HeaderValue>>,
+    tables: Names,
+    functions: Names,
+}
+
+/// One kind of names, in both directions.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Old name → its line.
+    to_new: HashMap<String, Line>,
+    /// Schema → new name → the old name to use on the way back.
+    to_old: HashMap<String, HashMap<String, String>>,
+    /// Prefix → its line (whose name is never read).
+    prefixes: HashMap<String, Line>,
+    /// The different lengths of the prefixes, longest first.
+    prefix_lengths: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Line {
+    schema: String,
+    name: String,
+    label: String,
+}
 
 impl SchemaMap {
     /// Builds the map and its inverse; look-ups cost the same for 10 and for 10,000 entries.
@@ -42,16 +100,278 @@ impl SchemaMap {
     /// # Errors
     /// Every fault of the map, not only the first.
     pub fn build(
-        _legacy: &str,
-        _tables: &[Entry],
-        _functions: &[Entry],
+        legacy: &str,
+        tables: &[Entry],
+        functions: &[Entry],
     ) -> Result<Self, Vec<MapFault>> {
-        Ok(Self {})
+        let mut faults = Vec::new();
+        let legacy_profile = HeaderValue::from_str(legacy).ok();
+        if legacy.is_empty() || legacy_profile.is_none() {
+            faults.push(MapFault::Malformed { old: legacy.to_owned() });
+        }
+        let maps = Maps {
+            legacy: legacy.to_owned(),
+            legacy_profile,
+            domains: tables
+                .iter()
+                .chain(functions)
+                .map(|e| (e.schema.clone(), HeaderValue::from_str(&e.schema).ok()))
+                .collect(),
+            tables: Names::build("", tables, &mut faults),
+            functions: Names::build("rpc/", functions, &mut faults),
+        };
+        if faults.is_empty() { Ok(Self(Arc::new(maps))) } else { Err(faults) }
     }
 
     /// Every schema of new that the map names, sorted.
     #[must_use]
     pub fn domains(&self) -> Vec<&str> {
-        Vec::new()
+        self.0.domains.keys().map(String::as_str).collect()
+    }
+
+    /// The schema that was split.
+    #[must_use]
+    pub fn legacy(&self) -> &str {
+        &self.0.legacy
+    }
+
+    /// The tables.
+    #[must_use]
+    pub fn tables(&self) -> &Names {
+        &self.0.tables
+    }
+
+    /// The functions.
+    #[must_use]
+    pub fn functions(&self) -> &Names {
+        &self.0.functions
+    }
+
+    /// The map's own text for a schema of new that it names.
+    #[must_use]
+    pub fn domain(&self, schema: &str) -> Option<&str> {
+        self.0.domains.get_key_value(schema).map(|(name, _)| name.as_str())
+    }
+
+    /// The profile header's value for a schema, made ahead for those that the map names.
+    #[must_use]
+    pub fn profile(&self, schema: &str) -> Option<HeaderValue> {
+        if schema == self.0.legacy {
+            return self.0.legacy_profile.clone();
+        }
+        match self.0.domains.get(schema) {
+            Some(Some(value)) => Some(value.clone()),
+            _ => HeaderValue::from_str(schema).ok(),
+        }
+    }
+}
+
+impl Names {
+    fn build(label: &str, entries: &[Entry], faults: &mut Vec<MapFault>) -> Self {
+        let mut names = Self::default();
+        for entry in entries {
+            names.add(label, entry, faults);
+        }
+        names.prefix_lengths = names.prefixes.keys().map(String::len).collect();
+        names.prefix_lengths.sort_unstable_by(|a, b| b.cmp(a));
+        names.prefix_lengths.dedup();
+        names.invert(entries, faults);
+        names
+    }
+
+    fn add(&mut self, label: &str, entry: &Entry, faults: &mut Vec<MapFault>) {
+        let (stem, is_prefix) = match entry.old.strip_suffix('*') {
+            Some(stem) => (stem, true),
+            None => (entry.old.as_str(), false),
+        };
+        let name = entry.name.as_deref().unwrap_or(stem);
+        let nameless = !is_prefix && (stem.is_empty() || name.is_empty());
+        let header = HeaderValue::from_str(&entry.schema);
+        if nameless || stem.contains('*') || entry.schema.is_empty() || header.is_err() {
+            faults.push(MapFault::Malformed { old: entry.old.clone() });
+            return;
+        }
+        if is_prefix && entry.name.is_some() {
+            faults.push(MapFault::PrefixRenames { old: entry.old.clone() });
+            return;
+        }
+        let line = Line {
+            schema: entry.schema.clone(),
+            name: name.to_owned(),
+            label: format!("{label}{}", entry.old),
+        };
+        let map = if is_prefix { &mut self.prefixes } else { &mut self.to_new };
+        map.insert(stem.to_owned(), line);
+    }
+
+    /// Makes the way back, and finds the new names that several old names lead to.
+    fn invert(&mut self, entries: &[Entry], faults: &mut Vec<MapFault>) {
+        let mut olds: BTreeMap<(&str, &str), Vec<&Entry>> = BTreeMap::new();
+        for entry in entries.iter().filter(|e| !e.old.ends_with('*')) {
+            let name = entry.name.as_deref().unwrap_or(&entry.old);
+            olds.entry((&entry.schema, name)).or_default().push(entry);
+        }
+        let mut to_old: HashMap<String, HashMap<String, String>> = HashMap::new();
+        for ((schema, name), olds) in olds {
+            let mut written: Vec<&str> = olds.iter().map(|e| e.old.as_str()).collect();
+            // A prefix entry may lead here as well, from the old name that equals the new one.
+            if let Some(place) = self.to_new(name)
+                && (place.schema, place.name) == (schema, name)
+                && place.label.ends_with('*')
+            {
+                written.push(place.label);
+            }
+            let mut canonical = olds.iter().filter(|e| e.canonical);
+            let first = canonical.next();
+            let chosen = if written.len() == 1 { olds.first() } else { first };
+            match chosen {
+                Some(entry) if canonical.next().is_none() => {
+                    let names = to_old.entry(schema.to_owned()).or_insert_with(HashMap::new);
+                    names.insert(name.to_owned(), entry.old.clone());
+                }
+                _ => faults.push(MapFault::Ambiguous {
+                    to: format!("{schema}.{name}"),
+                    names: written.into_iter().map(str::to_owned).collect(),
+                }),
+            }
+        }
+        self.to_old = to_old;
+    }
+
+    /// Where an old name is on new. An exact entry wins over a prefix, a longer prefix over a shorter one.
+    #[must_use]
+    pub fn to_new<'m: 'n, 'n>(&'m self, old: &'n str) -> Option<Place<'m, 'n>> {
+        if let Some(Line { schema, name, label }) = self.to_new.get(old) {
+            return Some(Place { schema, name, label });
+        }
+        self.prefix_of(old).map(|line| Place {
+            schema: &line.schema,
+            name: old,
+            label: &line.label,
+        })
+    }
+
+    /// The old name of a name on new; the canonical one where several merged.
+    #[must_use]
+    pub fn to_old<'a>(&'a self, schema: &str, name: &'a str) -> Option<&'a str> {
+        if let Some(old) = self.to_old.get(schema).and_then(|names| names.get(name)) {
+            return Some(old);
+        }
+        // A prefix entry keeps the name, unless an exact entry sends that name elsewhere.
+        let place = self.to_new(name)?;
+        ((place.schema, place.name) == (schema, name)).then_some(name)
+    }
+
+    fn prefix_of(&self, old: &str) -> Option<&Line> {
+        self.prefix_lengths
+            .iter()
+            .filter_map(|length| old.get(..*length))
+            .find_map(|prefix| self.prefixes.get(prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(old: &str, to: &str) -> Entry {
+        let (schema, name) = match to.split_once('.') {
+            Some((schema, name)) => (schema, Some(name.to_owned())),
+            None => (to, None),
+        };
+        Entry { old: old.to_owned(), schema: schema.to_owned(), name, canonical: false }
+    }
+
+    fn place(map: &Names, old: &str) -> Option<(String, String)> {
+        map.to_new(old).map(|p| (p.schema.to_owned(), p.name.to_owned()))
+    }
+
+    #[test]
+    fn reads_both_ways_with_exact_before_longest_prefix() {
+        let map = SchemaMap::build(
+            "public",
+            &[
+                entry("memory_entries", "security_service"),
+                entry("vendor_api_keys", "vendors.api_keys"),
+                entry("smart_*", "shared"),
+                entry("smart_recall_*", "intelligence"),
+                entry("smart_recall_cards", "billing"),
+            ],
+            &[entry("match_memories", "security_service.match")],
+        )
+        .unwrap();
+        let tables = map.tables();
+        for (old, schema, name) in [
+            ("memory_entries", "security_service", "memory_entries"),
+            ("vendor_api_keys", "vendors", "api_keys"),
+            ("smart_home", "shared", "smart_home"),
+            ("smart_recall_log", "intelligence", "smart_recall_log"),
+            ("smart_recall_cards", "billing", "smart_recall_cards"),
+        ] {
+            assert_eq!(place(tables, old), Some((schema.into(), name.into())), "{old}");
+            assert_eq!(tables.to_old(schema, name), Some(old), "{schema}.{name}");
+        }
+        assert_eq!(tables.to_new("smart"), None);
+        assert_eq!(tables.to_new("match_memories"), None, "functions are apart");
+        assert_eq!(map.functions().to_old("security_service", "match"), Some("match_memories"));
+        // The exact entry and the longer prefix take these names away.
+        assert_eq!(tables.to_old("intelligence", "smart_recall_cards"), None);
+        assert_eq!(tables.to_old("shared", "smart_recall_log"), None);
+        assert_eq!(tables.to_old("vendors", "billing_records"), None);
+        let domains = ["billing", "intelligence", "security_service", "shared", "vendors"];
+        assert_eq!(map.domains(), domains);
+        assert_eq!((map.domain("vendors"), map.domain("public")), (Some("vendors"), None));
+    }
+
+    #[test]
+    fn several_old_names_need_exactly_one_canonical() {
+        let merged = |canonical: [bool; 2]| {
+            let mut entries = [entry("b", "v.keys"), entry("a", "v.keys")];
+            entries[0].canonical = canonical[0];
+            entries[1].canonical = canonical[1];
+            SchemaMap::build("public", &entries, &[])
+        };
+        assert_eq!(merged([true, false]).unwrap().tables().to_old("v", "keys"), Some("b"));
+        assert_eq!(merged([false, true]).unwrap().tables().to_old("v", "keys"), Some("a"));
+        for canonical in [[false, false], [true, true]] {
+            assert_eq!(
+                merged(canonical).unwrap_err(),
+                [MapFault::Ambiguous { to: "v.keys".into(), names: vec!["b".into(), "a".into()] }]
+            );
+        }
+    }
+
+    #[test]
+    fn a_prefix_counts_among_the_several() {
+        let mut entries = [entry("x", "i.smart_x"), entry("smart_*", "i")];
+        let names = vec!["x".to_owned(), "smart_*".to_owned()];
+        assert_eq!(
+            SchemaMap::build("public", &entries, &[]).unwrap_err(),
+            [MapFault::Ambiguous { to: "i.smart_x".into(), names }]
+        );
+        entries[0].canonical = true;
+        let map = SchemaMap::build("public", &entries, &[]).unwrap();
+        assert_eq!(map.tables().to_old("i", "smart_x"), Some("x"));
+    }
+
+    #[test]
+    fn every_fault_is_reported() {
+        let faults = SchemaMap::build(
+            "public",
+            &[entry("a*b", "s"), entry("", "s"), entry("t", ""), entry("p_*", "s.renamed")],
+            &[entry("f", "bad\nschema")],
+        )
+        .unwrap_err();
+        assert_eq!(
+            faults,
+            [
+                MapFault::Malformed { old: "a*b".into() },
+                MapFault::Malformed { old: String::new() },
+                MapFault::Malformed { old: "t".into() },
+                MapFault::PrefixRenames { old: "p_*".into() },
+                MapFault::Malformed { old: "f".into() },
+            ]
+        );
+        assert!(SchemaMap::build("", &[], &[]).is_err());
     }
 }

@@ -1,86 +1,34 @@
--- NEW: the same tables in one schema per domain, some renamed, and `public` reduced to views with the old names.
--- The columns are those of old.sql; `like` would hide them, so each table is written out.
+-- NEW: what old.sql made, moved into one schema per domain (runs after it). Tables are moved, not made again, as a real
+-- reorganisation does it: columns are the same by construction, and constraints keep their names, so FK hints go on working.
 
 create schema security_service; create schema vendors; create schema ai_chat; create schema shared_services; create schema billing;
-create schema analytics; create schema marketplace; create schema intelligence; create schema app_demo;
+create schema analytics; create schema marketplace; create schema intelligence;
 
-create table security_service.topics (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
-  name text not null, created_at timestamptz not null default now());
-
-create table security_service.memory_entries (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
-  topic_id uuid references security_service.topics (id), title text not null, content text, tags text[] not null default '{}',
-  importance int not null default 0, metadata jsonb not null default '{}', embedding extensions.vector(3),
-  created_at timestamptz not null default now(), unique (user_id, title));
-
-create table security_service.memory_chunks (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
-  memory_id uuid not null references security_service.memory_entries (id) on delete cascade, position int not null, body text not null);
-
-create table security_service.api_keys (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
-  name text not null, revoked_at timestamptz);
-
-create table vendors.organizations (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
-  name text not null, tier text not null default 'free');
-
-create table vendors.api_keys (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
-  organization_id uuid not null references vendors.organizations (id) on delete cascade, name text not null, active boolean not null default true);
-
-create table vendors.platform_sessions (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
-  organization_id uuid not null references vendors.organizations (id) on delete cascade, platform text not null);
-
-create table vendors.usage_logs (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
-  api_key_id uuid not null references vendors.api_keys (id) on delete cascade, calls int not null);
+alter table topics set schema security_service;
+alter table memory_entries set schema security_service;
+alter table memory_chunks set schema security_service;
+alter table api_keys set schema security_service;
+alter table vendor_organizations     rename to organizations;      alter table organizations     set schema vendors;
+alter table vendor_api_keys          rename to api_keys;           alter table api_keys          set schema vendors;
+alter table vendor_platform_sessions rename to platform_sessions;  alter table platform_sessions set schema vendors;
+alter table vendor_usage_logs        rename to usage_logs;         alter table usage_logs        set schema vendors;
+alter table ai_conversations         rename to conversations;      alter table conversations     set schema ai_chat;
+alter table ai_messages              rename to messages;           alter table messages          set schema ai_chat;
+alter table profiles set schema shared_services;
+alter table user_settings            rename to settings;           alter table settings          set schema shared_services;
+alter table subscriptions set schema billing;
+alter table usage_tracking set schema analytics;
+alter table products set schema marketplace;
+alter table orders set schema marketplace;
+alter table order_items set schema marketplace;
+alter table smart_recall_notes set schema intelligence;
+alter table intelligence_usage_logs  rename to usage_logs;         alter table usage_logs        set schema intelligence;
 
 create table vendors.billing_records (  -- exists on NEW only
   id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
   organization_id uuid not null references vendors.organizations (id) on delete cascade, cents int not null);
 
-create table ai_chat.conversations (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(), title text not null);
-
-create table ai_chat.messages (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
-  conversation_id uuid not null references ai_chat.conversations (id) on delete cascade, role text not null, content text not null, position int not null);
-
-create table shared_services.profiles (
-  user_id uuid primary key default auth.uid(), display_name text not null, locale text not null default 'en');
-
-create table shared_services.settings (
-  user_id uuid not null default auth.uid(), key text not null, value jsonb not null, primary key (user_id, key));
-
-create table billing.subscriptions (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(), plan text not null, cents int not null);
-
-create table analytics.usage_tracking (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(), event text not null, quantity int not null default 1);
-
-create table marketplace.products (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(), name text not null, cents int not null);
-
-create table marketplace.orders (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
-  buyer uuid not null references shared_services.profiles (user_id), status text not null default 'open');
-
-create table marketplace.order_items (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(),
-  order_id uuid not null references marketplace.orders (id) on delete cascade, product_id uuid not null references marketplace.products (id), quantity int not null);
-
-create table intelligence.smart_recall_notes (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(), note text not null);
-
-create table intelligence.usage_logs (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(), feature text not null);
-
-create table app_demo.widgets (
-  id uuid primary key default gen_random_uuid(), user_id uuid not null default auth.uid(), label text not null);
-
+drop function match_memories;
 create function security_service.match_memories(query_embedding extensions.vector, match_threshold float, match_count int)
 returns table (id uuid, title text, similarity float) language sql stable set search_path = security_service, extensions as $$
   select m.id, m.title, round((1 - (m.embedding <=> query_embedding))::numeric, 4)::float

@@ -1,0 +1,443 @@
+//! Where one HTTP/1 request ends and the next begins, without a doubt.
+//!
+//! HTTP parsers are lenient where the standard lets them (a bare LF ends a line, a repeated Content-Length is folded,
+//! Transfer-Encoding quietly beats Content-Length), and two parsers that are lenient in different ways can be made to
+//! disagree about the end of a request: request smuggling. So the bytes are looked at before the parser sees them,
+//! and a head that could be read in two ways is refused (RFC 9112 2.2, 5.1, 5.2, 6.1, 6.3, 11.2). Pure: bytes in, verdict out.
+
+use memchr::memchr;
+
+/// Why a head is refused. The connection is closed after the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// A line ends with a bare LF, or holds a bare CR.
+    #[error("a bare CR or LF in the request head")]
+    BareLineEnd,
+    /// A header line begins with white space.
+    #[error("a folded header line")]
+    Folded,
+    /// White space between a header's name and its colon, or no colon or no name at all.
+    #[error("a header line without a name that ends at its colon")]
+    HeaderName,
+    /// Both Content-Length and Transfer-Encoding.
+    #[error("both Content-Length and Transfer-Encoding")]
+    TwoLengths,
+    /// Content-Length more than once, or not a plain number.
+    #[error("a Content-Length that is repeated or not a number")]
+    ContentLength,
+    /// A Transfer-Encoding other than a single `chunked`, or in HTTP/1.0.
+    #[error("a Transfer-Encoding other than chunked")]
+    TransferEncoding,
+    /// Not exactly one Host in HTTP/1.1.
+    #[error("not exactly one Host header")]
+    Host,
+    /// A request line without three parts, or another protocol.
+    #[error("a request line that is not HTTP/1")]
+    RequestLine,
+    /// A chunk that breaks the rules of the chunked coding.
+    #[error("a broken chunk in the request body")]
+    Chunk,
+}
+
+/// What follows a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// This many bytes, then the next head.
+    Known(u64),
+    /// Chunks, then the next head.
+    Chunked,
+}
+
+/// A head that can be read in one way only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Bytes of the head, with the empty line at its end.
+    pub length: usize,
+    /// Header lines.
+    pub headers: usize,
+    /// What follows.
+    pub body: BodyLength,
+}
+
+/// Looks for a complete head at the beginning of `bytes`; `None` when more bytes are needed.
+/// `searched` bytes are known to hold no end of a head (so that a head in many pieces is not searched from its start each time).
+///
+/// # Errors
+/// [`Malformed`] when the head could be read in two ways.
+pub fn head(bytes: &[u8], searched: usize) -> Result<Option<Head>, Malformed> {
+    // One empty line before a request is a habit of old clients and harmless (RFC 9112 2.2).
+    let start = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let from = searched.saturating_sub(3).max(start);
+    let Some(end) = end_of_head(bytes, from)? else { return Ok(None) };
+    let lines = bytes.get(start..end).unwrap_or_default();
+    let fields = Fields::read(lines)?;
+    Ok(Some(Head { length: end, headers: fields.count, body: fields.body()? }))
+}
+
+/// The index behind the empty line. Refuses bare line ends on the way, so that they never wait for more bytes.
+fn end_of_head(bytes: &[u8], from: usize) -> Result<Option<usize>, Malformed> {
+    let mut at = from;
+    while let Some(offset) = memchr(b'\n', bytes.get(at..).unwrap_or_default()) {
+        let newline = at + offset;
+        if newline == 0 || bytes.get(newline - 1) != Some(&b'\r') {
+            return Err(Malformed::BareLineEnd);
+        }
+        if newline >= 3 && bytes.get(newline - 3..newline) == Some(b"\r\n\r") {
+            return Ok(Some(newline + 1));
+        }
+        at = newline + 1;
+    }
+    Ok(None)
+}
+
+#[derive(Default)]
+struct Fields {
+    is_http_10: bool,
+    count: usize,
+    hosts: usize,
+    content_length: Option<u64>,
+    is_chunked: bool,
+}
+
+impl Fields {
+    fn read(lines: &[u8]) -> Result<Self, Malformed> {
+        let mut fields = Self::default();
+        let mut rest = lines;
+        let mut is_first = true;
+        while let Some(newline) = memchr(b'\n', rest) {
+            let (with_end, behind) = rest.split_at(newline + 1);
+            let line = with_end.strip_suffix(b"\r\n").ok_or(Malformed::BareLineEnd)?;
+            if memchr(b'\r', line).is_some() {
+                return Err(Malformed::BareLineEnd);
+            }
+            rest = behind;
+            if is_first {
+                fields.request_line(line)?;
+            } else if !line.is_empty() {
+                fields.header(line)?;
+            }
+            is_first = false;
+        }
+        Ok(fields)
+    }
+
+    fn request_line(&mut self, line: &[u8]) -> Result<(), Malformed> {
+        let mut parts = line.split(|byte| *byte == b' ');
+        let (method, target, version) = (parts.next(), parts.next(), parts.next());
+        let plain = |part: Option<&[u8]>| {
+            part.is_some_and(|part| !part.is_empty() && memchr(b'\t', part).is_none())
+        };
+        if !plain(method) || !plain(target) || parts.next().is_some() {
+            return Err(Malformed::RequestLine);
+        }
+        match version {
+            Some(b"HTTP/1.1") => Ok(()),
+            Some(b"HTTP/1.0") => {
+                self.is_http_10 = true;
+                Ok(())
+            }
+            _ => Err(Malformed::RequestLine),
+        }
+    }
+
+    fn header(&mut self, line: &[u8]) -> Result<(), Malformed> {
+        if matches!(line.first(), Some(b' ' | b'\t')) {
+            return Err(Malformed::Folded);
+        }
+        let colon = memchr(b':', line).ok_or(Malformed::HeaderName)?;
+        let (name, value) =
+            (line.get(..colon).unwrap_or_default(), line.get(colon + 1..).unwrap_or_default());
+        if name.is_empty() || name.iter().any(|byte| matches!(byte, b' ' | b'\t' | 0)) {
+            return Err(Malformed::HeaderName);
+        }
+        let value = value.trim_ascii();
+        self.count += 1;
+        // Most names are none of ours; their length tells without a comparison.
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let length = parse_length(value).ok_or(Malformed::ContentLength)?;
+                if self.content_length.replace(length).is_some() {
+                    return Err(Malformed::ContentLength);
+                }
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Malformed::TransferEncoding);
+                }
+                self.is_chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn body(&self) -> Result<BodyLength, Malformed> {
+        if self.hosts > 1 || (self.hosts == 0 && !self.is_http_10) {
+            return Err(Malformed::Host);
+        }
+        match (self.is_chunked, self.content_length) {
+            (true, Some(_)) => Err(Malformed::TwoLengths),
+            (true, None) if self.is_http_10 => Err(Malformed::TransferEncoding),
+            (true, None) => Ok(BodyLength::Chunked),
+            (false, length) => Ok(BodyLength::Known(length.unwrap_or(0))),
+        }
+    }
+}
+
+/// Digits only: no sign, no list, no white space (RFC 9110 8.6). 19 digits are enough for any real body.
+fn parse_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Follows a chunked body to its end, byte-exact (RFC 9112 7.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chunks {
+    at: ChunkPart,
+    /// Bytes of the current size line or of the trailer section: bounded, so that neither can grow without end.
+    line: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum ChunkPart {
+    #[default]
+    SizeStart,
+    Size(u64),
+    Extension(u64),
+    SizeLf(u64),
+    Data(u64),
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+/// The longest size line or trailer section that is followed; longer ones are an attack, not a body.
+pub const LONGEST_CHUNK_LINE: usize = 8 * 1024;
+
+impl Chunks {
+    /// Goes through `bytes` and answers how many of them belong to the body; when the body has ended, that is fewer
+    /// than all or [`Chunks::is_done`].
+    ///
+    /// # Errors
+    /// [`Malformed::Chunk`] when the coding's rules are broken.
+    pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        let mut at = 0;
+        while at < bytes.len() && self.at != ChunkPart::Done {
+            if let ChunkPart::Data(left) = self.at {
+                let step = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                let left = left - step as u64;
+                self.at = if left == 0 { ChunkPart::DataCr } else { ChunkPart::Data(left) };
+                at += step;
+            } else {
+                self.at = self.step(bytes.get(at).copied().unwrap_or_default())?;
+                at += 1;
+            }
+        }
+        Ok(at)
+    }
+
+    /// Whether the last byte of the body has been seen.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.at == ChunkPart::Done
+    }
+
+    fn step(&mut self, byte: u8) -> Result<ChunkPart, Malformed> {
+        use ChunkPart as P;
+        self.line += 1;
+        if self.line > LONGEST_CHUNK_LINE {
+            return Err(Malformed::Chunk);
+        }
+        let next = match (self.at, byte) {
+            (P::SizeStart, _) => P::Size(hex(byte)?),
+            (P::Size(size), b'\r') | (P::Extension(size), b'\r') => P::SizeLf(size),
+            (P::Size(size), b';') => P::Extension(size),
+            // 15 hex digits at most: the size fits, with room.
+            (P::Size(size), _) if size >> 56 == 0 => P::Size(size << 4 | hex(byte)?),
+            (P::Extension(size), _) if byte != b'\n' => P::Extension(size),
+            (P::SizeLf(0), b'\n') => P::TrailerStart,
+            (P::SizeLf(size), b'\n') => P::Data(size),
+            (P::DataCr, b'\r') => P::DataLf,
+            (P::DataLf, b'\n') => P::SizeStart,
+            (P::TrailerStart, b'\r') => P::EndLf,
+            (P::Trailer, b'\r') => P::TrailerLf,
+            (P::TrailerStart | P::Trailer, _) if byte != b'\n' => P::Trailer,
+            (P::TrailerLf, b'\n') => P::TrailerStart,
+            (P::EndLf, b'\n') => P::Done,
+            _ => return Err(Malformed::Chunk),
+        };
+        // A trailer section is bounded as a whole, a size line by itself.
+        if matches!(next, P::Data(_) | P::SizeStart) {
+            self.line = 0;
+        }
+        Ok(next)
+    }
+}
+
+fn hex(byte: u8) -> Result<u64, Malformed> {
+    char::from(byte).to_digit(16).map(u64::from).ok_or(Malformed::Chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Option<Head>, Malformed> {
+        head(text.as_bytes(), 0)
+    }
+
+    fn known(text: &str, body: BodyLength) -> Result<Option<Head>, Malformed> {
+        let headers = text.trim().lines().count() - 1;
+        Ok(Some(Head { length: text.len(), headers, body }))
+    }
+
+    #[test]
+    fn plain_heads_pass() {
+        for (text, body) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", BodyLength::Known(0)),
+            ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", BodyLength::Known(0)),
+            ("GET / HTTP/1.0\r\n\r\n", BodyLength::Known(0)),
+            ("POST /a?b HTTP/1.1\r\nhost:a\r\ncontent-length:  12 \r\n\r\n", BodyLength::Known(12)),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n",
+                BodyLength::Chunked,
+            ),
+            ("GET / HTTP/1.1\r\nHost: a\r\nx-empty:\r\n\r\n", BodyLength::Known(0)),
+        ] {
+            assert_eq!(read(text), known(text, body), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_heads_are_refused() {
+        use Malformed as M;
+        for (text, why) in [
+            ("GET / HTTP/1.1\nHost: a\r\n\r\n", M::BareLineEnd),
+            ("GET / HTTP/1.1\r\nHost: a\n\r\n", M::BareLineEnd),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\n", M::BareLineEnd),
+            ("GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", M::BareLineEnd),
+            ("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", M::BareLineEnd),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", M::Folded),
+            ("GET / HTTP/1.1\r\n\tHost: a\r\n\r\n", M::Folded),
+            ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", M::HeaderName),
+            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length\t: 1\r\n\r\n", M::HeaderName),
+            ("GET / HTTP/1.1\r\nHost: a\r\nnocolon\r\n\r\n", M::HeaderName),
+            ("GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n", M::HeaderName),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                M::TwoLengths,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+                M::TwoLengths,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+                M::ContentLength,
+            ),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", M::ContentLength),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", M::ContentLength),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", M::ContentLength),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x10\r\n\r\n", M::ContentLength),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                M::TransferEncoding,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+                M::TransferEncoding,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                M::TransferEncoding,
+            ),
+            (
+                "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+                M::TransferEncoding,
+            ),
+            ("GET / HTTP/1.1\r\n\r\n", M::Host),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", M::Host),
+            ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", M::RequestLine),
+            ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", M::RequestLine),
+            ("GET /\r\nHost: a\r\n\r\n", M::RequestLine),
+            ("GET /\tHTTP/1.1 HTTP/1.1\r\nHost: a\r\n\r\n", M::RequestLine),
+        ] {
+            assert_eq!(read(text), Err(why), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_bare_line_end_is_refused_before_the_head_is_complete() {
+        assert_eq!(read("GET / HTTP/1.1\nHost"), Err(Malformed::BareLineEnd));
+        assert_eq!(read("GET / HTTP/1.1\r\nHost: a\r"), Ok(None));
+    }
+
+    fn follow(text: &[u8], piece: usize) -> Result<(usize, bool), Malformed> {
+        let mut chunks = Chunks::default();
+        let mut taken = 0;
+        for part in text.chunks(piece) {
+            taken += chunks.advance(part)?;
+            if chunks.is_done() {
+                break;
+            }
+        }
+        Ok((taken, chunks.is_done()))
+    }
+
+    #[test]
+    fn chunks_are_followed_to_their_last_byte() {
+        let body = "5\r\nhello\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: a\r\n\r\n";
+        let text = format!("{body}GET / HTTP/1.1\r\n");
+        for piece in 1..text.len() {
+            assert_eq!(follow(text.as_bytes(), piece), Ok((body.len(), true)), "{piece}");
+        }
+        assert_eq!(follow(b"0\r\n\r\n", 64), Ok((5, true)));
+        assert_eq!(follow(b"3\r\nab", 64), Ok((5, false)));
+    }
+
+    #[test]
+    fn broken_chunks_are_refused() {
+        for text in [
+            "\r\n",
+            "g\r\n",
+            "5\nhello",
+            "5 \r\nhello",
+            "-5\r\n",
+            "0x5\r\nhello\r\n",
+            "1\r\nab",
+            "1\r\na\n",
+            "fffffffffffffffff\r\n",
+            "5;a\nb\r\n",
+            "0\r\na\n",
+            "0\r\n\n",
+            " 5\r\nhello\r\n",
+        ] {
+            assert_eq!(follow(text.as_bytes(), 64), Err(Malformed::Chunk), "{text:?}");
+        }
+        let long = format!("1;{}", "x".repeat(LONGEST_CHUNK_LINE));
+        assert_eq!(follow(long.as_bytes(), 64), Err(Malformed::Chunk));
+        let trailers = format!("0\r\n{}", "a: b\r\n".repeat(LONGEST_CHUNK_LINE / 6 + 1));
+        assert_eq!(follow(trailers.as_bytes(), 64), Err(Malformed::Chunk));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_pieces_do_not_matter(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0_usize..200) {
+            let cut = cut.min(bytes.len());
+            if head(&bytes[..cut], 0) == Ok(None) {
+                prop_assert_eq!(head(&bytes, cut), head(&bytes, 0));
+            }
+            let mut chunks = Chunks::default();
+            let _verdict = chunks.advance(&bytes);
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! The composition root: from checked settings to listeners, workers and their end.

@@ -1,0 +1,162 @@
+//! One worker thread: its own runtime, listeners, connections and caches.
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::task::LocalSet;
+use tower::{ServiceBuilder, service_fn};
+
+use crate::accept::connection::{Terms, serve_plain, serve_tls};
+use crate::accept::listener::accept_all;
+use crate::accept::tls::Certificate;
+use crate::accept::wire::Wire;
+use crate::observe::{Counter, Gauge, Shard};
+use crate::path::layers::CatchPanic;
+use crate::path::worker::{Shared, Worker};
+use crate::path::{Client, handle};
+
+/// Connections beyond `limits.connections` that still get an answer (503); any more are closed without one.
+const ANSWERED_BEYOND_LIMIT: usize = 64;
+
+/// How often idle upstream connections are looked through.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Everything that a worker thread starts with.
+pub(super) struct Seat {
+    pub(super) shared: Shared,
+    pub(super) shard: Arc<Shard>,
+    pub(super) socket: TcpListener,
+    pub(super) tls: Option<(TcpListener, Arc<Certificate>)>,
+    /// Open client connections over all workers. Touched once per connection, not per request.
+    pub(super) open: Arc<AtomicUsize>,
+    pub(super) drain_timeout: Duration,
+}
+
+/// One more open connection, until it is dropped.
+struct Place {
+    open: Arc<AtomicUsize>,
+    /// How many were open before it.
+    before: usize,
+}
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> Self {
+        Self { open: Arc::clone(open), before: open.fetch_add(1, Relaxed) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Seat {
+    /// Serves until the drain has ended. Runs on its own thread.
+    pub(super) fn run(self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => LocalSet::new().block_on(&runtime, self.serve()),
+            Err(error) => tracing::error!(%error, "a worker can't start"),
+        }
+    }
+
+    async fn serve(self) {
+        let Self { shared, shard, socket, tls, open, drain_timeout } = self;
+        let mut drain = shared.drain.clone();
+        let (worker, mut ended) = Worker::new(shared, shard);
+        let plain = tokio::net::TcpListener::from_std(socket).map(|socket| {
+            let (worker, open) = (Rc::clone(&worker), Arc::clone(&open));
+            tokio::task::spawn_local(accept_all(socket, move |stream, peer| {
+                connect(&worker, &open, None, stream, peer)
+            }))
+        });
+        let tls = tls.map(|(socket, certificate)| {
+            tokio::net::TcpListener::from_std(socket).map(|socket| {
+                let worker = Rc::clone(&worker);
+                tokio::task::spawn_local(accept_all(socket, move |stream, peer| {
+                    connect(&worker, &open, Some(&certificate), stream, peer);
+                }))
+            })
+        });
+        let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        if let Err(error) =
+            plain.as_ref().and(tls.as_ref().map_or(Ok(()), |tls| tls.as_ref().map(|_| ())))
+        {
+            tracing::error!(%error, "a worker can't listen");
+        }
+        // An error means that the proxy itself is gone, which is a stop as well.
+        let _stop = drain.wait_for(|stop| *stop).await;
+        for task in plain.into_iter().chain(tls.into_iter().flatten()) {
+            task.abort();
+            let _aborted = task.await;
+        }
+        sweeping.abort();
+        let _aborted = sweeping.await;
+        drop(worker);
+        if tokio::time::timeout(drain_timeout, ended.recv()).await.is_err() {
+            tracing::warn!("drain_timeout is over; what is still in flight is cut");
+        }
+    }
+}
+
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        worker.pool.sweep();
+    }
+}
+
+/// Begins to serve a connection.
+fn connect(
+    worker: &Rc<Worker>,
+    open: &Arc<AtomicUsize>,
+    certificate: Option<&Arc<Certificate>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let place = Place::take(open);
+    let limits = worker.snapshot().accept.limits;
+    if place.before >= limits.connections + ANSWERED_BEYOND_LIMIT {
+        worker.shard.error(crate::observe::ErrorCode::TooManyConnections, None);
+        return;
+    }
+    let is_refused = place.before >= limits.connections;
+    let terms = Terms { limits, drain: worker.shared.drain.clone(), is_refused };
+    worker.shard.count(Counter::ClientConnected);
+    let held = worker.shard.hold(Gauge::ClientConnections);
+    let wire = Arc::new(Wire::new());
+    let client = Rc::new(Client {
+        wire: Arc::clone(&wire),
+        peer: peer.ip(),
+        is_secure: certificate.is_some(),
+    });
+    let serving = Rc::clone(worker);
+    let service = ServiceBuilder::new().layer(CatchPanic).service(service_fn(
+        move |request: Request<Incoming>| {
+            let answering = handle(Rc::clone(&serving), Rc::clone(&client), request);
+            async move { Ok::<_, Infallible>(answering.await) }
+        },
+    ));
+    let service = TowerToHyperService::new(service);
+    let server = certificate.map(|certificate| certificate.server_config());
+    tokio::task::spawn_local(async move {
+        match server {
+            None => serve_plain(stream, wire, terms, service).await,
+            Some(server) => {
+                if let Err(error) = serve_tls(stream, server, wire, terms, service).await {
+                    tracing::debug!(%error, "no TLS handshake");
+                }
+            }
+        }
+        drop((place, held));
+    });
+}

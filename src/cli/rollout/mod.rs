@@ -1,0 +1,89 @@
+//! `cutover rollout`: the percentage, live.
+
+mod change;
+mod history;
+mod status;
+
+use http::StatusCode;
+
+use super::client::{self, Address, Answer};
+use super::screen::Screen;
+use super::{Context, Exit};
+use crate::decide::percentage::Percentage;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Verb {
+    /// Show the percentage and what stands around it
+    Status {
+        /// Show it again each second until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Change the percentage
+    Set {
+        /// Share of users on new: 0 to 100, at most two decimals
+        #[arg(value_name = "N")]
+        percentage: Percentage,
+        /// Why, for the audit
+        #[arg(long)]
+        reason: String,
+        /// Leave force: needed after an abort
+        #[arg(long)]
+        resume: bool,
+    },
+    /// Percentage 0 and everybody on old, at once: pins and testers too
+    Abort {
+        /// Why, for the audit
+        #[arg(long, default_value = "abort")]
+        reason: String,
+    },
+    /// List the changes, oldest first
+    History {
+        /// How many of the newest
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+    },
+}
+
+pub(super) fn run(verb: Verb, context: &mut Context<'_>) -> anyhow::Result<Exit> {
+    let Address { client, faults } = client::find(&context.sources)?;
+    if let Some(faults) = &faults {
+        context.screen.note(&format!(
+            "warning: the settings have {} faults (see `cutover check`); asking the default admin address",
+            faults.0.len()
+        ))?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match verb {
+        Verb::Status { watch: false } => runtime.block_on(status::once(&client, context)),
+        Verb::Status { watch: true } => runtime.block_on(status::watch(&client, context)),
+        Verb::Set { percentage, reason, resume } => {
+            let asked = change::Asked::Set { percentage, resume };
+            runtime.block_on(change::run(&client, asked, reason, context))
+        }
+        Verb::Abort { reason } => {
+            runtime.block_on(change::run(&client, change::Asked::Abort, reason, context))
+        }
+        Verb::History { limit } => runtime.block_on(history::run(&client, limit.into(), context)),
+    }
+}
+
+/// Shows a refusal of the admin listener in its own words, and says which exit it means.
+fn refused(answer: &Answer, screen: &mut Screen<'_>) -> anyhow::Result<Exit> {
+    if screen.json {
+        screen.value(&answer.body)?;
+    } else {
+        let text = |key: &str| answer.body[key].as_str().unwrap_or_default().to_owned();
+        screen.note(&format!("error {}: {}", text("code"), text("message")))?;
+        for key in ["details", "hint"] {
+            for line in text(key).lines() {
+                screen.note(&format!("  {line}"))?;
+            }
+        }
+    }
+    Ok(match answer.status {
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Exit::Refused,
+        StatusCode::UNPROCESSABLE_ENTITY => Exit::Faults,
+        _ => Exit::Error,
+    })
+}

@@ -1,0 +1,222 @@
+//! The request's body on its way up: passed on piece by piece, never collected; counted, and watched for a client that
+//! stops sending.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
+
+/// What was wrong with the client's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyFault {
+    /// More than `limits.body_bytes`.
+    #[error("the body is too large")]
+    TooLarge,
+    /// The client stopped sending for `limits.body_idle_timeout`.
+    #[error("the client stopped sending")]
+    Idle,
+    /// The client went away, or broke the framing, before the end.
+    #[error("the body broke off")]
+    Broken,
+}
+
+/// What the body tells the one who waits for the response.
+#[derive(Debug, Default)]
+pub struct BodyState {
+    done_at: Cell<Option<Instant>>,
+    fault: Cell<Option<BodyFault>>,
+}
+
+impl BodyState {
+    /// A request without a body: sent as soon as its head is.
+    #[must_use]
+    pub fn done_now() -> Self {
+        Self { done_at: Cell::new(Some(Instant::now())), fault: Cell::new(None) }
+    }
+
+    /// When the last byte was handed over; `None` while there is more.
+    #[must_use]
+    pub fn done_at(&self) -> Option<Instant> {
+        self.done_at.get()
+    }
+
+    /// What was wrong, if something was.
+    #[must_use]
+    pub fn fault(&self) -> Option<BodyFault> {
+        self.fault.get()
+    }
+}
+
+/// How long a client that asked `Expect: 100-continue` waits for the side's word before the body is sent anyway
+/// (RFC 9110 10.1.1: a side may never answer 100).
+pub const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// Opens when the side says 100 Continue.
+pub struct Gate {
+    wait: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+impl Gate {
+    /// A gate and the handle that opens it.
+    #[must_use]
+    pub fn new() -> (Self, Arc<Notify>) {
+        let notify = Arc::new(Notify::new());
+        let opened = Arc::clone(&notify);
+        let wait = Box::pin(async move {
+            // Either way the body goes.
+            let _elapsed_or_opened = tokio::time::timeout(CONTINUE_WAIT, opened.notified()).await;
+        });
+        (Self { wait }, notify)
+    }
+}
+
+/// The body of a request as the upstream connection sees it.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// No body.
+    Empty,
+    /// The client's body.
+    Client(Box<ClientBody>),
+}
+
+/// A client's body with its limits.
+#[derive(Debug)]
+pub struct ClientBody {
+    incoming: Incoming,
+    state: Rc<BodyState>,
+    /// Bytes that may still come; `u64::MAX` = no limit.
+    left: u64,
+    idle_timeout: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    gate: Option<Gate>,
+}
+
+impl RequestBody {
+    /// Wraps a client's body. `limit` 0 = none.
+    #[must_use]
+    pub fn new(
+        incoming: Incoming,
+        limit: u64,
+        idle_timeout: Duration,
+        gate: Option<Gate>,
+    ) -> (Self, Rc<BodyState>) {
+        if incoming.is_end_stream() {
+            return Self::none();
+        }
+        let state = Rc::new(BodyState::default());
+        let left = if limit == 0 { u64::MAX } else { limit };
+        let body = ClientBody {
+            incoming,
+            state: Rc::clone(&state),
+            left,
+            idle_timeout,
+            timer: None,
+            gate,
+        };
+        (Self::Client(Box::new(body)), state)
+    }
+
+    /// No body, sent already.
+    #[must_use]
+    pub fn none() -> (Self, Rc<BodyState>) {
+        (Self::Empty, Rc::new(BodyState::done_now()))
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+}
+
+impl ClientBody {
+    fn fail(&self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        self.state.fault.set(Some(fault));
+        Poll::Ready(Some(Err(fault)))
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        if let Some(gate) = &mut self.gate {
+            if gate.wait.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.gate = None;
+        }
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.timer = None;
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match self.left.checked_sub(length) {
+                    Some(left) => self.left = left,
+                    None => return self.fail(BodyFault::TooLarge),
+                }
+                if self.incoming.is_end_stream() {
+                    self.state.done_at.set(Some(Instant::now()));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => self.fail(BodyFault::Broken),
+            Poll::Ready(None) => {
+                self.state.done_at.set(Some(Instant::now()));
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let idle_timeout = self.idle_timeout;
+                let timer =
+                    self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
+                match timer.as_mut().poll(cx) {
+                    Poll::Ready(()) => self.fail(BodyFault::Idle),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Client(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Every answer that the proxy makes itself, and no other: code, status, and what the client is told.
+//!
+//! `docs/errors.md` is the same list for operators; a test keeps the two equal.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+
+/// Why the proxy answered in the place of a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorCode {
+    /// The request is not one that can be understood in only one way.
+    Malformed,
+    /// The path has `.` or `..` segments, plain or percent-encoded.
+    DotSegments,
+    /// The API key belongs to neither project.
+    UnknownKey,
+    /// The chosen side has no key of the role that the client's key has.
+    NoKeyForRole,
+    /// The path belongs to no service that the proxy serves.
+    UnknownPath,
+    /// The table is in neither dialect, and `schema.unmapped = "refuse"`.
+    Unmapped,
+    /// `CONNECT`, `TRACE` and the like.
+    MethodNotAllowed,
+    /// The client paused longer than `limits.body_idle_timeout` inside a body.
+    BodyTimeout,
+    /// The body is longer than `limits.body_bytes`.
+    BodyTooLarge,
+    /// An embed spans two domains, and `schema.cross_schema_embeds = "refuse"`.
+    CrossSchemaEmbed,
+    /// The head is longer than `limits.header_bytes`.
+    HeadTooLarge,
+    /// A defect of the proxy, met by this one request.
+    Panic,
+    /// No connection to the chosen side.
+    Unreachable,
+    /// The chosen side closed the connection, or answered something that is not HTTP, before its answer began.
+    UpstreamBroke,
+    /// More than `limits.connections`.
+    TooManyConnections,
+    /// The proxy is stopping.
+    Draining,
+    /// The chosen side did not answer within `upstream.timeout`.
+    UpstreamTimeout,
+}
+
+/// What is known of one code.
+struct Facts {
+    code: &'static str,
+    status: StatusCode,
+    label: &'static str,
+    message: &'static str,
+    hint: &'static str,
+}
+
+/// The shape of every answer: PostgREST's, so that client libraries show it as they show their own.
+#[derive(Serialize)]
+struct Body<'a> {
+    code: &'a str,
+    message: &'a str,
+    details: Option<&'a str>,
+    hint: Option<&'a str>,
+}
+
+impl ErrorCode {
+    /// Every code, by status.
+    pub const ALL: [Self; 17] = [
+        Self::Malformed,
+        Self::DotSegments,
+        Self::UnknownKey,
+        Self::NoKeyForRole,
+        Self::UnknownPath,
+        Self::Unmapped,
+        Self::MethodNotAllowed,
+        Self::BodyTimeout,
+        Self::BodyTooLarge,
+        Self::CrossSchemaEmbed,
+        Self::HeadTooLarge,
+        Self::Panic,
+        Self::Unreachable,
+        Self::UpstreamBroke,
+        Self::TooManyConnections,
+        Self::Draining,
+        Self::UpstreamTimeout,
+    ];
+
+    /// The text that clients see and operators grep: `CUT502`.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        self.facts().code
+    }
+
+    /// The HTTP status of the answer.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        self.facts().status
+    }
+
+    /// The value of the `kind` label of `cutover_errors_total`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        self.facts().label
+    }
+
+    /// What happened, where there is nothing more exact to say.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        self.facts().message
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(self) -> &'static str {
+        self.facts().hint
+    }
+
+    /// The JSON body. `None` for message or hint takes the default; `None` for details is `null`, as in PostgREST.
+    #[must_use]
+    pub fn body(self, message: Option<&str>, details: Option<&str>, hint: Option<&str>) -> Bytes {
+        let facts = self.facts();
+        error_body(
+            facts.code,
+            message.unwrap_or(facts.message),
+            details,
+            Some(hint.unwrap_or(facts.hint)),
+        )
+    }
+
+    const fn facts(self) -> Facts {
+        match self {
+            Self::Malformed
+            | Self::DotSegments
+            | Self::UnknownKey
+            | Self::NoKeyForRole
+            | Self::UnknownPath
+            | Self::Unmapped
+            | Self::MethodNotAllowed
+            | Self::CrossSchemaEmbed => self.facts_of_refusal(),
+            Self::BodyTimeout
+            | Self::BodyTooLarge
+            | Self::HeadTooLarge
+            | Self::TooManyConnections
+            | Self::Draining => self.facts_of_limit(),
+            Self::Panic | Self::Unreachable | Self::UpstreamBroke | Self::UpstreamTimeout => {
+                self.facts_of_failure()
+            }
+        }
+    }
+
+    /// The client asked for what the proxy does not serve.
+    const fn facts_of_refusal(self) -> Facts {
+        match self {
+            Self::DotSegments => Facts {
+                code: "CUT4001",
+                status: StatusCode::BAD_REQUEST,
+                label: "dot_segments",
+                message: "the path has dot segments",
+                hint: "Send the path without . and .. segments, plain or percent-encoded.",
+            },
+            Self::UnknownKey => Facts {
+                code: "CUT401",
+                status: StatusCode::UNAUTHORIZED,
+                label: "unknown_key",
+                message: "Invalid API key",
+                hint: "Use the anon (publishable) or service_role (secret) key of either project.",
+            },
+            Self::NoKeyForRole => Facts {
+                code: "CUT4011",
+                status: StatusCode::UNAUTHORIZED,
+                label: "no_key_for_role",
+                message: "the project that serves this request has no key of this role configured",
+                hint: "Configure anon_key and service_role_key for both projects; see `cutover check`.",
+            },
+            Self::UnknownPath => Facts {
+                code: "CUT404",
+                status: StatusCode::NOT_FOUND,
+                label: "unknown_path",
+                message: "no service has this path",
+                hint: "Paths begin with /rest/v1, /auth/v1, /storage/v1, /functions/v1, /realtime/v1 or /graphql/v1.",
+            },
+            Self::Unmapped => Facts {
+                code: "CUT4041",
+                status: StatusCode::NOT_FOUND,
+                label: "unmapped",
+                message: "the schema map does not name this table or function",
+                hint: "Add it to schema.tables or schema.functions, or set schema.unmapped = \"pass\".",
+            },
+            Self::MethodNotAllowed => Facts {
+                code: "CUT405",
+                status: StatusCode::METHOD_NOT_ALLOWED,
+                label: "method_not_allowed",
+                message: "this method is not served",
+                hint: "CONNECT and TRACE are never forwarded.",
+            },
+            Self::CrossSchemaEmbed => Facts {
+                code: "CUT422",
+                status: StatusCode::UNPROCESSABLE_ENTITY,
+                label: "cross_schema_embed",
+                message: "this select embeds tables of two schemas",
+                hint: "Ask for the tables separately, or set schema.cross_schema_embeds = \"compat\".",
+            },
+            // `Malformed`, and nothing else: `facts` sends each code to the list that names it.
+            _ => Facts {
+                code: "CUT400",
+                status: StatusCode::BAD_REQUEST,
+                label: "malformed",
+                message: "the request can't be understood in only one way",
+                hint: "Send well-formed HTTP/1.1 or HTTP/2 with one unambiguous length.",
+            },
+        }
+    }
+
+    /// A limit was met.
+    const fn facts_of_limit(self) -> Facts {
+        match self {
+            Self::BodyTimeout => Facts {
+                code: "CUT408",
+                status: StatusCode::REQUEST_TIMEOUT,
+                label: "body_timeout",
+                message: "the request body did not arrive in time",
+                hint: "Send the body without pauses longer than limits.body_idle_timeout.",
+            },
+            Self::BodyTooLarge => Facts {
+                code: "CUT413",
+                status: StatusCode::PAYLOAD_TOO_LARGE,
+                label: "body_too_large",
+                message: "the request body is longer than is allowed",
+                hint: "Send less at once, use a resumable upload, or raise limits.body_bytes.",
+            },
+            Self::HeadTooLarge => Facts {
+                code: "CUT431",
+                status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                label: "head_too_large",
+                message: "the request head is longer than is allowed",
+                hint: "Send fewer or shorter headers (a long in.(…) filter belongs in a POSTed function call), or raise limits.header_bytes.",
+            },
+            Self::Draining => Facts {
+                code: "CUT5031",
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                label: "draining",
+                message: "the proxy is stopping",
+                hint: "Send the request again: another replica, or the next process, answers it.",
+            },
+            // `TooManyConnections`.
+            _ => Facts {
+                code: "CUT503",
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                label: "too_many_connections",
+                message: "too many connections",
+                hint: "Try again shortly; the limit is limits.connections.",
+            },
+        }
+    }
+
+    /// The chosen side, or the proxy, failed.
+    const fn facts_of_failure(self) -> Facts {
+        match self {
+            Self::Unreachable => Facts {
+                code: "CUT502",
+                status: StatusCode::BAD_GATEWAY,
+                label: "unreachable",
+                message: "the project that serves this request can't be reached",
+                hint: "Nothing was sent to the project: it is safe to try again.",
+            },
+            Self::UpstreamBroke => Facts {
+                code: "CUT5021",
+                status: StatusCode::BAD_GATEWAY,
+                label: "upstream_broke",
+                message: "the project closed the connection before it answered",
+                hint: "The project may have done what was asked: try again only what may be done twice.",
+            },
+            Self::UpstreamTimeout => Facts {
+                code: "CUT504",
+                status: StatusCode::GATEWAY_TIMEOUT,
+                label: "upstream_timeout",
+                message: "the project did not answer in time",
+                hint: "The project may have done what was asked: try again only what may be done twice.",
+            },
+            // `Panic`.
+            _ => Facts {
+                code: "CUT500",
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                label: "panic",
+                message: "the proxy failed at this request",
+                hint: "This is a defect of the proxy; other requests are not affected. The log has the place.",
+            },
+        }
+    }
+}
+
+/// The JSON of an answer that the proxy, or its admin listener, makes itself.
+#[must_use]
+pub fn error_body(code: &str, message: &str, details: Option<&str>, hint: Option<&str>) -> Bytes {
+    // Four strings always serialize; an empty body in the impossible case still carries the status.
+    serde_json::to_vec(&Body { code, message, details, hint })
+        .map_or_else(|_| Bytes::new(), Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_its_own_and_begins_with_its_status() {
+        let mut codes = BTreeSet::new();
+        let mut labels = BTreeSet::new();
+        for (i, code) in ErrorCode::ALL.into_iter().enumerate() {
+            assert!(ErrorCode::ALL[i + 1..].iter().all(|other| *other != code), "{code:?} twice");
+            assert!(codes.insert(code.code()), "{} twice", code.code());
+            assert!(labels.insert(code.label()), "{} twice", code.label());
+            let prefix = format!("CUT{}", code.status().as_u16());
+            assert!(code.code().starts_with(&prefix), "{} has status {prefix}", code.code());
+            assert!(!code.message().is_empty() && !code.hint().is_empty());
+        }
+    }
+
+    #[test]
+    fn the_body_has_four_keys_and_escapes_what_it_is_told() {
+        let body = ErrorCode::Unmapped.body(Some("no \"x\"\n"), None, None);
+        let read: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(read["code"], "CUT4041");
+        assert_eq!(read["message"], "no \"x\"\n");
+        assert_eq!(read["details"], serde_json::Value::Null);
+        assert_eq!(read["hint"], ErrorCode::Unmapped.hint());
+        assert_eq!(read.as_object().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn the_operators_table_lists_every_code_with_its_status_and_label() {
+        let page = include_str!("../../docs/errors.md");
+        for code in ErrorCode::ALL {
+            let row =
+                format!("| `{}` | {} | `{}` |", code.code(), code.status().as_u16(), code.label());
+            assert!(page.contains(&row), "docs/errors.md has no row {row}");
+        }
+        let rows = page.lines().filter(|line| line.starts_with("| `CUT")).count();
+        let proxy = ErrorCode::ALL.len();
+        let admin = page.lines().filter(|line| line.starts_with("| `CUTA")).count();
+        assert_eq!(rows - admin, proxy, "docs/errors.md lists a code that does not exist");
+    }
+}

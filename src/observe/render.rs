@@ -1,0 +1,351 @@
+//! The metrics page: Prometheus' text format 0.0.4. Series that were never counted are left out, except the
+//! gauges and the counters without many labels, which are there from the start so that an alert can be written.
+
+use std::fmt::Write;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use super::code::ErrorCode;
+use super::event::{Ending, MethodClass};
+use super::metrics::{
+    BOUNDS, CLASSES, Counter, Gauge, Gauges, Histogram, KINDS, METHODS, Metrics, ROUTES, SIDES,
+    Shard,
+};
+use crate::decide::Reason;
+use crate::route::Route;
+use crate::side::Side;
+
+const CLASS_NAMES: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+pub(super) fn page(metrics: &Metrics, gauges: &Gauges) -> String {
+    let mut page = Page { text: String::with_capacity(16 * 1024) };
+    page.rollout(gauges);
+    page.requests(metrics);
+    page.upstream(metrics);
+    page.errors(metrics);
+    page.decisions(metrics);
+    page.counters(metrics);
+    page.open(metrics);
+    page.process(gauges);
+    page.text
+}
+
+struct Page {
+    text: String,
+}
+
+/// One histogram, added up over the shards.
+struct Totals {
+    buckets: [u64; BOUNDS.len() + 1],
+    sum: Duration,
+}
+
+impl Page {
+    fn rollout(&mut self, gauges: &Gauges) {
+        self.gauge(
+            "cutover_rollout_percentage",
+            "Share of users on the new side, 0 to 100.",
+            f64::from(gauges.percentage.hundredths()) / 100.0,
+        );
+        self.family(
+            "cutover_rollout_forced",
+            "gauge",
+            "1 for the side that everybody is forced to.",
+        );
+        for side in Side::ALL {
+            let forced = u64::from(gauges.force == Some(side));
+            self.sample("cutover_rollout_forced", &format!("side=\"{side}\""), forced);
+        }
+        self.gauge(
+            "cutover_config_epoch",
+            "Number of the live snapshot of the settings.",
+            gauges.epoch,
+        );
+        self.gauge(
+            "cutover_config_faults",
+            "Faults in the sources right now; above 0 the last good snapshot is served.",
+            gauges.config_faults,
+        );
+        if let Some(seconds) = gauges.config_last_success {
+            self.gauge(
+                "cutover_config_last_success_timestamp_seconds",
+                "When the live snapshot was swapped in.",
+                seconds,
+            );
+        }
+        self.family("cutover_config_reloads_total", "counter", "Reloads by their result.");
+        for (result, n) in [("success", gauges.reloads), ("failure", gauges.reload_failures)] {
+            self.sample("cutover_config_reloads_total", &format!("result=\"{result}\""), n);
+        }
+    }
+
+    fn requests(&mut self, metrics: &Metrics) {
+        let cells: Vec<(String, Totals)> = (0..SIDES * ROUTES * METHODS * CLASSES)
+            .filter_map(|i| {
+                let totals = Totals::of(metrics, |shard| &shard.requests[i])?;
+                Some((request_labels(i), totals))
+            })
+            .collect();
+        let name = "cutover_requests_total";
+        self.family(
+            name,
+            "counter",
+            "Requests by the side that answered (none: the proxy itself).",
+        );
+        for (labels, totals) in &cells {
+            self.sample(name, labels, totals.count());
+        }
+        self.histogram(
+            "cutover_request_duration_seconds",
+            "From a request's head to the end of its answer.",
+            &cells,
+        );
+    }
+
+    fn upstream(&mut self, metrics: &Metrics) {
+        let cells: Vec<(String, Totals)> = (0..Side::ALL.len() * Route::ALL.len())
+            .filter_map(|i| {
+                let totals = Totals::of(metrics, |shard| &shard.upstream[i])?;
+                let (side, route) =
+                    (Side::ALL[i / Route::ALL.len()], Route::ALL[i % Route::ALL.len()]);
+                Some((format!("side=\"{side}\",route=\"{route}\""), totals))
+            })
+            .collect();
+        self.histogram(
+            "cutover_upstream_duration_seconds",
+            "From a request's first byte sent to a side to the head of its answer.",
+            &cells,
+        );
+    }
+
+    fn errors(&mut self, metrics: &Metrics) {
+        let name = "cutover_errors_total";
+        self.family(
+            name,
+            "counter",
+            "The proxy's own answers, and answers that did not end well, by kind.",
+        );
+        for i in 0..KINDS * SIDES {
+            let n = metrics.sum(|shard| &shard.errors[i]);
+            if n > 0 {
+                let labels = format!("kind=\"{}\",side=\"{}\"", kind(i / SIDES), side(i % SIDES));
+                self.sample(name, &labels, n);
+            }
+        }
+    }
+
+    fn decisions(&mut self, metrics: &Metrics) {
+        let name = "cutover_decisions_total";
+        self.family(
+            name,
+            "counter",
+            "Decisions by the rule that made them and the side they chose.",
+        );
+        for (r, reason) in Reason::ALL.into_iter().enumerate() {
+            for (s, side) in Side::ALL.into_iter().enumerate() {
+                let n = metrics.sum(|shard| &shard.decisions[r * Side::ALL.len() + s]);
+                if n > 0 {
+                    let labels = format!("reason=\"{}\",side=\"{side}\"", reason.as_str());
+                    self.sample(name, &labels, n);
+                }
+            }
+        }
+    }
+
+    fn counters(&mut self, metrics: &Metrics) {
+        let mut last = "";
+        for (i, counter) in Counter::ALL.into_iter().enumerate() {
+            let (name, help, side) = counter_facts(counter);
+            if name != last {
+                self.family(name, "counter", help);
+                last = name;
+            }
+            self.sample(name, &side_label(side), metrics.sum(|shard| &shard.counters[i]));
+        }
+    }
+
+    fn open(&mut self, metrics: &Metrics) {
+        let mut last = "";
+        for gauge in Gauge::ALL {
+            let (name, help, side) = gauge_facts(gauge);
+            if name != last {
+                self.family(name, "gauge", help);
+                last = name;
+            }
+            self.sample(name, &side_label(side), metrics.gauge(gauge));
+        }
+    }
+
+    fn process(&mut self, gauges: &Gauges) {
+        self.family("cutover_build_info", "gauge", "Always 1; the version is the label.");
+        self.sample(
+            "cutover_build_info",
+            concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
+            1,
+        );
+        self.gauge(
+            "cutover_draining",
+            "1 while the proxy is stopping.",
+            u64::from(gauges.draining),
+        );
+        self.counter(
+            "cutover_log_lines_dropped_total",
+            "Log lines lost because the writer was behind.",
+            gauges.log_lines_dropped,
+        );
+        self.gauge("process_start_time_seconds", "When the process started.", gauges.started);
+        if let Some(process) = gauges.process {
+            self.counter("process_cpu_seconds_total", "User and system time.", process.cpu_seconds);
+            self.gauge("process_resident_memory_bytes", "Resident memory.", process.resident_bytes);
+            self.gauge("process_threads", "Threads.", process.threads);
+            self.gauge("process_open_fds", "Open file descriptors.", process.open_fds);
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, cells: &[(String, Totals)]) {
+        self.family(name, "histogram", help);
+        for (labels, totals) in cells {
+            let mut below = 0;
+            for (bound, n) in BOUNDS.iter().zip(totals.buckets) {
+                below += n;
+                self.line(format_args!(
+                    "{name}_bucket{{{labels},le=\"{}\"}} {below}",
+                    bound.as_secs_f64()
+                ));
+            }
+            let count = totals.count();
+            self.line(format_args!("{name}_bucket{{{labels},le=\"+Inf\"}} {count}"));
+            self.line(format_args!("{name}_sum{{{labels}}} {}", totals.sum.as_secs_f64()));
+            self.line(format_args!("{name}_count{{{labels}}} {count}"));
+        }
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, "", value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, "counter", help);
+        self.sample(name, "", value);
+    }
+
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        if labels.is_empty() {
+            self.line(format_args!("{name} {value}"));
+        } else {
+            self.line(format_args!("{name}{{{labels}}} {value}"));
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a String can't fail.
+        self.text.write_fmt(line).ok();
+        self.text.push('\n');
+    }
+}
+
+impl Totals {
+    /// Adds up one histogram of every shard; `None` when nothing was ever counted in it.
+    fn of<'a>(metrics: &'a Metrics, cell: impl Fn(&'a Shard) -> &'a Histogram) -> Option<Self> {
+        let sum =
+            |pick: &dyn Fn(&'a Histogram) -> &'a AtomicU64| metrics.sum(|shard| pick(cell(shard)));
+        let buckets = std::array::from_fn(|i| sum(&|histogram| &histogram.buckets[i]));
+        let totals =
+            Self { buckets, sum: Duration::from_nanos(sum(&|histogram| &histogram.sum_nanos)) };
+        (totals.count() > 0).then_some(totals)
+    }
+
+    fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+fn request_labels(i: usize) -> String {
+    let (rest, class) = (i / CLASSES, CLASS_NAMES[i % CLASSES]);
+    let (rest, method) = (rest / METHODS, MethodClass::ALL[rest % METHODS].as_str());
+    let route = Route::ALL.get(rest % ROUTES).map_or("other", |route| route.as_str());
+    let side = side(rest / ROUTES);
+    format!("side=\"{side}\",route=\"{route}\",method=\"{method}\",status=\"{class}\"")
+}
+
+fn side(i: usize) -> &'static str {
+    Side::ALL.get(i).map_or("none", |side| side.as_str())
+}
+
+fn kind(i: usize) -> &'static str {
+    match ErrorCode::ALL.get(i) {
+        Some(code) => code.label(),
+        None => Ending::ALL[i - ErrorCode::ALL.len()].label(),
+    }
+}
+
+fn side_label(side: Option<Side>) -> String {
+    side.map_or_else(String::new, |side| format!("side=\"{side}\""))
+}
+
+/// Name, help, side.
+const fn counter_facts(counter: Counter) -> (&'static str, &'static str, Option<Side>) {
+    match counter {
+        Counter::ClientConnected => {
+            ("cutover_client_connections_accepted_total", "Client connections accepted.", None)
+        }
+        Counter::UpstreamConnected(side) => (
+            "cutover_upstream_connections_opened_total",
+            "Connections made to a side; far fewer than requests while reuse works.",
+            Some(side),
+        ),
+        Counter::Retried(side) => (
+            "cutover_upstream_retries_total",
+            "Requests sent again on a fresh connection because a kept-alive one was stale.",
+            Some(side),
+        ),
+        Counter::FellBack => (
+            "cutover_fallbacks_total",
+            "Reads decided for new and served by old, because new could not be reached.",
+            None,
+        ),
+        Counter::LeftAlone => (
+            "cutover_translations_left_alone_total",
+            "Requests with syntax that the translation does not know; those bytes passed unchanged.",
+            None,
+        ),
+        Counter::WebsocketOpened(side) => {
+            ("cutover_websockets_opened_total", "WebSockets opened to a side.", Some(side))
+        }
+        Counter::WebsocketClosedForFlip(side) => (
+            "cutover_websockets_closed_for_flip_total",
+            "WebSockets of a side closed with 1012 because their user changed side.",
+            Some(side),
+        ),
+    }
+}
+
+/// Name, help, side.
+const fn gauge_facts(gauge: Gauge) -> (&'static str, &'static str, Option<Side>) {
+    match gauge {
+        Gauge::InFlight => {
+            ("cutover_requests_in_flight", "Requests between head and end of answer.", None)
+        }
+        Gauge::ClientConnections => {
+            ("cutover_client_connections_open", "Client connections open now.", None)
+        }
+        Gauge::UpstreamConnections(side) => (
+            "cutover_upstream_connections_open",
+            "Connections open to a side, idle ones included.",
+            Some(side),
+        ),
+        Gauge::Websockets(side) => {
+            ("cutover_websockets_open", "WebSockets open to a side.", Some(side))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "render_tests.rs"]
+mod tests;

@@ -1,1 +1,0 @@
-//! The path of a request: the seven phases in one function.

@@ -1,0 +1,183 @@
+//! The body of an answer, and the end of a request: whatever way a request ends, it is counted and logged once.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::worker::Worker;
+use crate::accept::wire::Wire;
+use crate::forward::response_body::ResponseBody;
+use crate::observe::code::ErrorCode;
+use crate::observe::metrics::Held;
+use crate::observe::{Ending, Finished, Gauge, log};
+
+/// nginx's code for a client that went away before its answer: nobody sees it, but the log needs a number.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What is known of a request so far. When it is dropped, the request has ended: phase 7, observe.
+#[derive(Debug)]
+pub struct Record {
+    /// What is counted and logged.
+    pub finished: Finished,
+    /// What is only logged; `None` when it is not.
+    line: Option<Line>,
+    started: Instant,
+    worker: Rc<Worker>,
+    wire: Arc<Wire>,
+    _in_flight: Held,
+}
+
+#[derive(Debug)]
+struct Line {
+    method: Method,
+    target: Option<PathAndQuery>,
+    request_id: HeaderValue,
+}
+
+impl Record {
+    /// Begins the record of a request.
+    #[must_use]
+    pub fn begin(worker: &Rc<Worker>, wire: &Arc<Wire>, method: &Method, epoch: u64) -> Self {
+        wire.request_begins();
+        let mut finished = Finished::new(method.into(), epoch);
+        finished.status = CLIENT_CLOSED_REQUEST;
+        finished.ending = Ending::ClientGone;
+        Self {
+            finished,
+            line: None,
+            started: Instant::now(),
+            worker: Rc::clone(worker),
+            wire: Arc::clone(wire),
+            _in_flight: worker.shard.hold(Gauge::InFlight),
+        }
+    }
+
+    /// Says what the access line will show.
+    pub fn line(
+        &mut self,
+        method: &Method,
+        target: Option<&PathAndQuery>,
+        request_id: &HeaderValue,
+    ) {
+        if self.worker.shared.access_log {
+            self.line = Some(Line {
+                method: method.clone(),
+                target: target.cloned(),
+                request_id: request_id.clone(),
+            });
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.finished.code = Some(ErrorCode::Panic);
+            self.finished.status = ErrorCode::Panic.status().as_u16();
+            self.finished.ending = Ending::Complete;
+        }
+        self.finished.elapsed = self.started.elapsed();
+        self.worker.shard.finish(&self.finished);
+        self.wire.request_ends();
+        if let Some(line) = &self.line {
+            let target = line.target.as_ref().map_or("", PathAndQuery::as_str);
+            let id = line.request_id.to_str().unwrap_or_default();
+            log::access(&self.finished, &line.method, target, id);
+        }
+    }
+}
+
+/// Where an answer's bytes come from.
+#[derive(Debug)]
+pub enum Source {
+    /// The proxy itself.
+    Own(Bytes),
+    /// A side.
+    Side(ResponseBody),
+    /// A side; these bytes were already read of it.
+    Begun(Bytes, ResponseBody),
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct AnswerBody {
+    source: Source,
+    /// Dropped with the body; `None` for answers outside of any request.
+    record: Option<Record>,
+}
+
+impl AnswerBody {
+    /// A body with the record of its request.
+    #[must_use]
+    pub fn new(source: Source, record: Option<Record>) -> Self {
+        Self { source, record }
+    }
+
+    fn ends(&mut self, ending: Ending) {
+        if let Some(record) = &mut self.record {
+            record.finished.ending = ending;
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let own = match &mut self.source {
+            Source::Own(bytes) | Source::Begun(bytes, _) => std::mem::take(bytes),
+            Source::Side(_) => Bytes::new(),
+        };
+        if !own.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(own))));
+        }
+        let frame = match &mut self.source {
+            Source::Own(_) => return Poll::Ready(None),
+            Source::Side(body) | Source::Begun(_, body) => Pin::new(body).poll_frame(cx),
+        };
+        match &frame {
+            Poll::Ready(None) => self.ends(Ending::Complete),
+            Poll::Ready(Some(Err(_))) => self.ends(Ending::ResponseCut),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(bytes) => bytes.is_empty(),
+            Source::Side(body) => body.is_end_stream(),
+            Source::Begun(bytes, body) => bytes.is_empty() && body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Side(body) => body.size_hint(),
+            Source::Begun(..) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    /// An answer whose end is known without being asked for (HEAD, 204, 304, the last byte passed on) is complete.
+    fn drop(&mut self) {
+        if self.is_end_stream()
+            && self.record.as_ref().is_some_and(|r| r.finished.ending == Ending::ClientGone)
+        {
+            self.ends(Ending::Complete);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Phase 5: the request on its way to its side, and the three things that can happen instead of an answer: the other side
+//! (reads only, if allowed), a WebSocket, a refusal.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use super::refusal::Refusal;
+use super::rewrite::{Said, Undo, may_fall_back};
+use super::worker::Worker;
+use super::{Asked, Caller, Path};
+use crate::decide::{Decision, Question, decide};
+use crate::forward::OnNewUnavailable;
+use crate::forward::error::ForwardError;
+use crate::forward::request_body::{BodyFault, Gate, RequestBody};
+use crate::forward::response_body::ResponseBody;
+use crate::forward::send::{Answer, Outgoing};
+use crate::forward::tunnel::{self, TunnelEnd};
+use crate::identify::Identity;
+use crate::observe::{Counter, Gauge};
+use crate::route::Route;
+use crate::side::Side;
+
+/// A side's answer and what is needed to restore it.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) side: Side,
+    pub(super) response: Response<ResponseBody>,
+    pub(super) undo: Undo,
+    pub(super) timeout: Duration,
+}
+
+/// The headers of a read that may be served by old, before they were rewritten for new.
+pub(super) type Spare = Option<HeaderMap>;
+
+impl Path {
+    /// Keeps what is needed to ask old instead of new. Only while the setting says so: it costs a copy.
+    pub(super) fn spare_for_old(&self, asked: &Asked, decision: Decision) -> Spare {
+        let may = self.snapshot.forward.on_new_unavailable == OnNewUnavailable::OldForReads
+            && decision.side == Side::New
+            && may_fall_back(&asked.method, asked.route)
+            && asked.body.as_ref().is_none_or(http_body::Body::is_end_stream);
+        may.then(|| asked.headers.clone())
+    }
+
+    /// Phase 5.
+    pub(super) async fn forward(
+        &mut self,
+        mut asked: Asked,
+        caller: &Caller,
+        decision: Decision,
+        said: Said,
+        spare: Spare,
+    ) -> Result<Answered, Refusal> {
+        self.record.finished.left_alone = said.left_alone;
+        if let Some(upgrade) = asked.upgrade.take() {
+            return self.open_websocket(upgrade, asked.route, caller, decision, said).await;
+        }
+        let limits = self.snapshot.accept.limits;
+        let settings = &self.snapshot.forward;
+        let timeout = if asked.route == Route::Functions {
+            settings.functions_timeout
+        } else {
+            settings.timeout
+        };
+        let expects = said
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let (gate, continued) = expects.then(Gate::new).unzip();
+        let (body, body_state) = match asked.body.take() {
+            Some(body) => RequestBody::new(body, limits.body_bytes, limits.body_idle_timeout, gate),
+            None => RequestBody::none(),
+        };
+        let Said { method, target, headers, undo, .. } = said;
+        let outgoing = Outgoing { method, target, headers, body, body_state, continued };
+        let sent = self.worker.pool.send(decision.side, settings, timeout, outgoing).await;
+        match (sent, spare) {
+            (Ok(answer), _) => Ok(self.answered(decision.side, answer, undo, timeout)),
+            (Err(error @ ForwardError::Connect(_)), Some(headers)) => {
+                tracing::warn!(%error, "new can't be reached; old answers this read");
+                self.fall_back(Asked { headers, ..asked }, caller, timeout).await
+            }
+            (Err(error), _) => Err(self.failed(decision.side, &error)),
+        }
+    }
+
+    /// Asks old for a read that was meant for new.
+    async fn fall_back(
+        &mut self,
+        mut asked: Asked,
+        caller: &Caller,
+        timeout: Duration,
+    ) -> Result<Answered, Refusal> {
+        self.record.finished.side = Some(Side::Old);
+        self.record.finished.fell_back = true;
+        let Said { method, target, headers, undo, .. } =
+            self.rewrite(&mut asked, caller, Side::Old)?;
+        let (body, body_state) = RequestBody::none();
+        let outgoing = Outgoing { method, target, headers, body, body_state, continued: None };
+        match self.worker.pool.send(Side::Old, &self.snapshot.forward, timeout, outgoing).await {
+            Ok(answer) => Ok(self.answered(Side::Old, answer, undo, timeout)),
+            Err(error) => Err(self.failed(Side::Old, &error)),
+        }
+    }
+
+    fn answered(&mut self, side: Side, answer: Answer, undo: Undo, timeout: Duration) -> Answered {
+        self.record.finished.upstream_elapsed = Some(answer.sent_at.elapsed());
+        self.record.finished.retried = answer.retried;
+        Answered { side, response: answer.response, undo, timeout }
+    }
+
+    fn failed(&mut self, side: Side, error: &ForwardError) -> Refusal {
+        match error {
+            ForwardError::Body(BodyFault::Broken) => {
+                self.record.finished.ending = crate::observe::Ending::RequestCut;
+            }
+            ForwardError::Body(_) => {}
+            _ => tracing::warn!(%side, %error, "no answer from the side"),
+        }
+        Refusal::from(error)
+    }
+
+    /// Passes a WebSocket's handshake on; the tunnel then lives on its own.
+    async fn open_websocket(
+        &mut self,
+        client: OnUpgrade,
+        route: Route,
+        caller: &Caller,
+        decision: Decision,
+        said: Said,
+    ) -> Result<Answered, Refusal> {
+        let settings = &self.snapshot.forward;
+        let Said { method, target, headers, undo, .. } = said;
+        let (body, body_state) = RequestBody::none();
+        let outgoing = Outgoing { method, target, headers, body, body_state, continued: None };
+        let sent_at = Instant::now();
+        let sent = self.worker.pool.send_upgrade(decision.side, settings, outgoing).await;
+        let mut response = sent.map_err(|error| self.failed(decision.side, &error))?;
+        let timeout = self.snapshot.forward.timeout;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let socket = Socket {
+                worker: Rc::clone(&self.worker),
+                side: decision.side,
+                route,
+                identity: caller.identity.clone(),
+                address: caller.address,
+                random: self.about.random,
+                frame_bytes: self.snapshot.accept.limits.frame_bytes,
+            };
+            self.client.wire.becomes_tunnel();
+            tokio::task::spawn_local(socket.run(client, hyper::upgrade::on(&mut response)));
+        }
+        let (parts, incoming) = response.into_parts();
+        let answer = Answer {
+            response: Response::from_parts(parts, ResponseBody::unpooled(incoming)),
+            retried: false,
+            sent_at,
+        };
+        Ok(self.answered(decision.side, answer, undo, timeout))
+    }
+}
+
+/// An open WebSocket.
+struct Socket {
+    worker: Rc<Worker>,
+    side: Side,
+    route: Route,
+    identity: Identity,
+    address: std::net::IpAddr,
+    random: u128,
+    frame_bytes: u64,
+}
+
+impl Socket {
+    async fn run(self, client: OnUpgrade, side: OnUpgrade) {
+        // A stop waits for this socket to have said goodbye.
+        let _alive = self.worker.alive.clone();
+        let (Ok(client), Ok(upstream)) = tokio::join!(client, side) else { return };
+        let _open = self.worker.shard.hold(Gauge::Websockets(self.side));
+        self.worker.shard.count(Counter::WebsocketOpened(self.side));
+        let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+        let end = tunnel::run(client, upstream, self.frame_bytes, self.has_to_restart()).await;
+        if end == TunnelEnd::FrameTooLarge {
+            self.worker.shard.ended(crate::observe::Ending::FrameTooLarge, Some(self.side));
+        }
+    }
+
+    /// Resolves when this socket has to close: the proxy stops, or the socket would now be decided for the other side. Spread over
+    /// `realtime.drain`, so that the clients do not all come back at once.
+    async fn has_to_restart(&self) {
+        let mut epochs = self.worker.shared.epochs.clone();
+        let mut drain = self.worker.shared.drain.clone();
+        loop {
+            tokio::select! {
+                _stop = drain.wait_for(|stop| *stop) => break,
+                changed = epochs.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    if self.side_now() != self.side {
+                        self.worker.shard.count(Counter::WebsocketClosedForFlip(self.side));
+                        break;
+                    }
+                }
+            }
+        }
+        tokio::time::sleep(self.worker.shared.socket_drain.mul_f64(rand::random::<f64>())).await;
+    }
+
+    fn side_now(&self) -> Side {
+        let snapshot: Rc<Arc<_>> = self.worker.snapshot();
+        let question = Question {
+            identity: &self.identity,
+            route: self.route,
+            issued: false,
+            domain: None,
+            override_ask: None,
+            client: self.address,
+            random: self.random as u32,
+        };
+        decide(&question, &snapshot.decide).side
+    }
+}

@@ -1,0 +1,98 @@
+//! What is the same for every request and not a phase: a panic in one request is that request's 500, and the others go on.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::body::{AnswerBody, Source};
+use super::refusal::Refusal;
+use crate::observe::ErrorCode;
+
+/// Turns panics into `CUT500`.
+#[derive(Clone, Copy, Debug)]
+pub struct CatchPanic;
+
+/// The service below [`CatchPanic`].
+#[derive(Clone, Debug)]
+pub struct PanicCaught<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for CatchPanic {
+    type Service = PanicCaught<S>;
+
+    fn layer(&self, inner: S) -> PanicCaught<S> {
+        PanicCaught { inner }
+    }
+}
+
+impl<S, B> Service<Request<B>> for PanicCaught<S>
+where
+    S: Service<Request<B>, Response = Response<AnswerBody>, Error = Infallible>,
+    S::Future: 'static,
+{
+    type Response = Response<AnswerBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let answering = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        Box::pin(async move {
+            match answering.await {
+                Ok(answer) => answer,
+                Err(panic) => Ok(answer_for(&*panic)),
+            }
+        })
+    }
+}
+
+fn answer_for(panic: &(dyn Any + Send)) -> Response<AnswerBody> {
+    let what = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(
+        panic = what.unwrap_or("?"),
+        "a request panicked; this is a defect of cutover, please report it"
+    );
+    let (parts, body) = Refusal::of(ErrorCode::Panic).response();
+    Response::from_parts(parts, AnswerBody::new(Source::Own(body), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use tower::{ServiceBuilder, ServiceExt, service_fn};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_one_requests_500() {
+        let service = ServiceBuilder::new().layer(CatchPanic).service(service_fn(
+            |request: Request<()>| async move {
+                assert!(request.uri().path() != "/panic", "boom");
+                Ok::<_, Infallible>(Response::new(AnswerBody::new(
+                    Source::Own("fine".into()),
+                    None,
+                )))
+            },
+        ));
+        let ask = |path: &str| service.clone().oneshot(Request::get(path).body(()).unwrap());
+        let answer = ask("/panic").await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.headers()["content-type"], "application/json; charset=utf-8");
+        assert_eq!(ask("/").await.unwrap().status(), StatusCode::OK, "the next one goes on");
+    }
+}

@@ -1,0 +1,273 @@
+//! The path of a request: the seven phases in one function, [`Path::walk`].
+//!
+//! The phases' knowledge is in their rooms; here is only their order and what one hands to the next. Order is forced by
+//! types: what is forwarded is a [`rewrite::Said`], which needs a decision; what is restored needs the
+//! [`rewrite::Undo`] that only rewriting makes.
+
+pub mod body;
+pub mod explain;
+mod forward;
+pub mod layers;
+pub mod refusal;
+mod restore;
+mod rewrite;
+pub mod worker;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use crate::accept::request;
+use crate::accept::wire::Wire;
+use crate::decide::{Decision, Question, decide};
+use crate::forward::request_body::BodyFault;
+use crate::identify::client_address::client_address;
+use crate::identify::credentials::Credentials;
+use crate::identify::{Identity, identify};
+use crate::restore::cors;
+use crate::restore::headers::PublicName;
+use crate::rewrite::headers::{self, OVERRIDE_SIDE, OVERRIDE_TOKEN};
+use crate::rewrite::keys::KeyPlaces;
+use crate::rewrite::rest::{Asked as RestAsked, Resource, resolve};
+use crate::route::Route;
+use crate::side::Side;
+use crate::snapshot::Snapshot;
+use body::{AnswerBody, Record, Source};
+use refusal::Refusal;
+use worker::Worker;
+
+/// One client connection, as its requests see it.
+#[derive(Debug)]
+pub struct Client {
+    /// What the connection's parts tell each other.
+    pub wire: Arc<Wire>,
+    /// The peer's address.
+    pub peer: IpAddr,
+    /// Whether it speaks TLS to us.
+    pub is_secure: bool,
+}
+
+/// What every answer needs to know of its request, whoever answers.
+#[derive(Debug)]
+struct About {
+    method: Method,
+    origin: Option<HeaderValue>,
+    public: PublicName,
+    request_id: HeaderValue,
+    /// Random bits of this request: its id, its trace, its bucket if nobody asks.
+    random: u128,
+}
+
+/// A request that was accepted.
+#[derive(Debug)]
+struct Asked {
+    route: Route,
+    method: Method,
+    target: PathAndQuery,
+    headers: HeaderMap,
+    /// Taken by forwarding.
+    body: Option<Incoming>,
+    /// There for a WebSocket.
+    upgrade: Option<OnUpgrade>,
+}
+
+/// Who asked, and with what.
+#[derive(Debug)]
+struct Caller {
+    identity: Identity,
+    keys: KeyPlaces,
+    address: IpAddr,
+}
+
+/// Why a request ends before it is forwarded.
+enum Stop {
+    Refused(Refusal),
+    /// A preflight: the answer's headers.
+    Preflight(HeaderMap),
+}
+
+impl<E: Into<Refusal>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// One request on its way.
+struct Path {
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    snapshot: Rc<Arc<Snapshot>>,
+    about: About,
+    record: Record,
+}
+
+/// Serves one request. Never fails: whatever goes wrong is an answer.
+pub async fn handle(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let snapshot = worker.snapshot();
+    let record = Record::begin(&worker, &client.wire, request.method(), snapshot.epoch);
+    let about = About::of(&request, &client);
+    let mut path = Path { worker, client, snapshot, about, record };
+    let line = path.about.request_id.clone();
+    path.record.line(request.method(), request.uri().path_and_query(), &line);
+    let (mut parts, source) = match path.walk(request).await {
+        Ok(answer) => answer,
+        Err(stop) => path.answer_itself(stop),
+    };
+    path.restore_common(&mut parts);
+    path.record.finished.status = parts.status.as_u16();
+    Response::from_parts(parts, AnswerBody::new(source, Some(path.record)))
+}
+
+impl Path {
+    /// The seven phases. (The seventh, observe, is the end of [`Record`], which the answer's body carries to the
+    /// client's last byte.)
+    async fn walk(
+        &mut self,
+        request: Request<Incoming>,
+    ) -> Result<(http::response::Parts, Source), Stop> {
+        let mut asked = self.accept(request)?;
+        let caller = self.identify(&asked);
+        let decision = self.decide(&asked, &caller);
+        let spare = self.spare_for_old(&asked, decision);
+        let said = self.rewrite(&mut asked, &caller, decision.side)?;
+        let answer = self.forward(asked, &caller, decision, said, spare).await?;
+        Ok(self.restore(answer).await)
+    }
+
+    /// Phase 1.
+    fn accept(&mut self, mut request: Request<Incoming>) -> Result<Asked, Stop> {
+        if let Some(refused) = self.client.wire.refused() {
+            return Err(refused.into());
+        }
+        let method = request.method().clone();
+        let route = request::route(&method, request.uri().path())?;
+        self.record.finished.route = Some(route);
+        if cors::is_preflight(&method, request.headers()) {
+            return Err(Stop::Preflight(cors::preflight(
+                &self.snapshot.restore.cors,
+                request.headers(),
+            )));
+        }
+        let limit = self.snapshot.accept.limits.body_bytes;
+        if limit > 0 && http_body::Body::size_hint(request.body()).lower() > limit {
+            self.client.wire.answered_early();
+            return Err(Refusal::from(BodyFault::TooLarge).into());
+        }
+        let can_upgrade = matches!(route, Route::Realtime | Route::Functions);
+        let upgrade = (can_upgrade && headers::is_websocket(&method, request.headers()))
+            .then(|| hyper::upgrade::on(&mut request));
+        let (parts, body) = request.into_parts();
+        let target =
+            parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"));
+        Ok(Asked { route, method, target, headers: parts.headers, body: Some(body), upgrade })
+    }
+
+    /// Phase 2.
+    fn identify(&self, asked: &Asked) -> Caller {
+        let Snapshot { identify: settings, keyring, decide, accept, .. } = &**self.snapshot;
+        let credentials = Credentials::of(&asked.headers, asked.target.query(), keyring);
+        let keep_claims = !decide.rules.is_empty();
+        let mut read = |token: &str| self.worker.tokens.read(token, keep_claims);
+        let query = asked.target.query();
+        let identity = identify(&asked.headers, query, &credentials, settings, keyring, &mut read);
+        let address = client_address(self.client.peer, &asked.headers, &accept.trusted_proxies);
+        Caller { identity, keys: KeyPlaces::of(&credentials), address }
+    }
+
+    /// Phase 3.
+    fn decide(&mut self, asked: &Asked, caller: &Caller) -> Decision {
+        let override_side = text(&asked.headers, &OVERRIDE_SIDE).and_then(Side::parse);
+        let override_token = text(&asked.headers, &OVERRIDE_TOKEN).unwrap_or_default();
+        let question = Question {
+            identity: &caller.identity,
+            route: asked.route,
+            issued: asked.is_issued(),
+            domain: asked.resource(&self.snapshot).and_then(|resource| resource.domain()),
+            override_ask: override_side.map(|side| (side, override_token)),
+            client: caller.address,
+            random: self.about.random as u32,
+        };
+        let decision = decide(&question, &self.snapshot.decide);
+        let finished = &mut self.record.finished;
+        finished.side = Some(decision.side);
+        finished.reason = Some(decision.reason);
+        finished.bucket = decision.bucket;
+        decision
+    }
+
+    /// An answer of the proxy's own.
+    fn answer_itself(&mut self, stop: Stop) -> (http::response::Parts, Source) {
+        match stop {
+            Stop::Preflight(headers) => {
+                let (mut parts, ()) = Response::new(()).into_parts();
+                parts.status = StatusCode::NO_CONTENT;
+                parts.headers = headers;
+                (parts, Source::Own(bytes::Bytes::new()))
+            }
+            Stop::Refused(refusal) => {
+                if refusal.closes() {
+                    self.client.wire.answered_early();
+                }
+                self.record.finished.code = Some(refusal.code);
+                let (parts, body) = refusal.response();
+                (parts, Source::Own(body))
+            }
+        }
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+impl Asked {
+    /// The table or function, on the route that has them.
+    fn resource<'s>(&self, snapshot: &'s Snapshot) -> Option<Resource<'s>> {
+        (self.route == Route::Rest).then(|| resolve(&snapshot.rewrite, &self.rest()))
+    }
+
+    fn is_issued(&self) -> bool {
+        request::is_issued(self.route, &self.method, self.target.path())
+    }
+
+    fn rest(&self) -> RestAsked<'_> {
+        RestAsked {
+            method: &self.method,
+            tail: self.route.tail(self.target.path()),
+            query: self.target.query(),
+            headers: &self.headers,
+        }
+    }
+}
+
+impl About {
+    fn of(request: &Request<Incoming>, client: &Client) -> Self {
+        let random = rand::random();
+        let host = || {
+            request
+                .headers()
+                .get(header::HOST)
+                .and_then(|host| host.to_str().ok()?.parse::<Authority>().ok())
+        };
+        Self {
+            method: request.method().clone(),
+            origin: request.headers().get(header::ORIGIN).cloned(),
+            public: PublicName {
+                authority: request.uri().authority().cloned().or_else(host),
+                is_secure: client.is_secure,
+            },
+            request_id: headers::request_id(request.headers(), random),
+            random,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Phase 6: the answer in the client's own words.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderName, HeaderValue};
+use http::response::Parts;
+use http::{HeaderMap, Method, StatusCode};
+use http_body::Body;
+
+use super::Path;
+use super::body::Source;
+use super::forward::Answered;
+use super::refusal::Refusal;
+use crate::forward::response_body::ResponseBody;
+use crate::observe::ErrorCode;
+use crate::restore::encoding::decode;
+use crate::restore::headers::{restore_cookies, restore_location};
+use crate::restore::{Settings, cors};
+use crate::rewrite::headers::{REQUEST_ID, strip_hop_by_hop};
+use crate::rewrite::rest::RestRestore;
+
+const DEBUG_SIDE: HeaderName = HeaderName::from_static("x-cutover-side");
+const DEBUG_REASON: HeaderName = HeaderName::from_static("x-cutover-reason");
+const DEBUG_BUCKET: HeaderName = HeaderName::from_static("x-cutover-bucket");
+const DEBUG_EPOCH: HeaderName = HeaderName::from_static("x-cutover-epoch");
+
+impl Path {
+    /// Phase 6.
+    pub(super) async fn restore(&mut self, answered: Answered) -> (Parts, Source) {
+        let Answered { side, response, undo, timeout } = answered;
+        let (mut parts, body) = response.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Its hop-by-hop headers are the handshake.
+            return (parts, Source::Side(body));
+        }
+        strip_hop_by_hop(&mut parts.headers);
+        restore_location(
+            &mut parts.headers,
+            &self.snapshot.forward.projects[side].authority,
+            &self.about.public,
+        );
+        restore_cookies(&mut parts.headers);
+        let Some(rest) = undo.rest else { return (parts, Source::Side(body)) };
+        rest.headers(&mut parts.headers);
+        if self.about.method == Method::HEAD || !rest.wants_body(parts.status, &parts.headers) {
+            return (parts, Source::Side(body));
+        }
+        self.restore_error(parts, body, &rest, timeout).await
+    }
+
+    /// Reads an error body, bounded in bytes and time, and says it in the client's dialect. Whole or not at all.
+    async fn restore_error(
+        &mut self,
+        mut parts: Parts,
+        mut body: ResponseBody,
+        rest: &RestRestore,
+        timeout: Duration,
+    ) -> (Parts, Source) {
+        let Settings { error_body_bytes, .. } = self.snapshot.restore;
+        if body.size_hint().lower() > error_body_bytes as u64 {
+            return (parts, Source::Side(body));
+        }
+        let collecting = collect(&mut body, error_body_bytes);
+        let bytes = match tokio::time::timeout(timeout, collecting).await {
+            Ok(Some(Collected::Whole(bytes))) => bytes,
+            Ok(Some(Collected::Begun(bytes))) => return (parts, Source::Begun(bytes, body)),
+            Ok(None) => return self.broken(ErrorCode::UpstreamBroke),
+            Err(_) => return self.broken(ErrorCode::UpstreamTimeout),
+        };
+        let restored = match parts.headers.get(header::CONTENT_ENCODING) {
+            None => rest.body(&bytes),
+            Some(encoding) => {
+                let encoding = encoding.to_str().unwrap_or_default();
+                decode(encoding, &bytes, error_body_bytes).and_then(|plain| rest.body(&plain))
+            }
+        };
+        let Some(restored) = restored else { return (parts, Source::Own(bytes)) };
+        parts.headers.remove(header::CONTENT_ENCODING);
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(restored.len()));
+        (parts, Source::Own(Bytes::from(restored)))
+    }
+
+    /// The side broke off inside an error: an answer of our own instead of half of one.
+    fn broken(&mut self, code: ErrorCode) -> (Parts, Source) {
+        self.record.finished.code = Some(code);
+        let (parts, body) = Refusal::of(code).response();
+        (parts, Source::Own(body))
+    }
+
+    /// What every answer gets, whoever made it.
+    pub(super) fn restore_common(&self, parts: &mut Parts) {
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
+        let headers = &mut parts.headers;
+        // A preflight's answer has its own already.
+        if parts.status != StatusCode::NO_CONTENT
+            || !headers.contains_key(header::ACCESS_CONTROL_ALLOW_METHODS)
+        {
+            cors::apply(&self.snapshot.restore.cors, self.about.origin.as_ref(), headers);
+        }
+        headers.insert(REQUEST_ID, self.about.request_id.clone());
+        self.debug_headers(headers);
+    }
+
+    /// `x-cutover-*`: only ever ours, and only when asked for.
+    fn debug_headers(&self, headers: &mut HeaderMap) {
+        for name in [DEBUG_SIDE, DEBUG_REASON, DEBUG_BUCKET, DEBUG_EPOCH] {
+            headers.remove(name);
+        }
+        if !self.snapshot.accept.debug_headers {
+            return;
+        }
+        let finished = &self.record.finished;
+        headers.insert(DEBUG_EPOCH, HeaderValue::from(self.snapshot.epoch));
+        if let (Some(side), Some(reason)) = (finished.side, finished.reason) {
+            headers.insert(DEBUG_SIDE, HeaderValue::from_static(side.as_str()));
+            headers.insert(DEBUG_REASON, HeaderValue::from_static(reason.as_str()));
+        }
+        if let Some(bucket) = finished.bucket {
+            headers.insert(DEBUG_BUCKET, HeaderValue::from(bucket.number()));
+        }
+    }
+}
+
+enum Collected {
+    /// All of it.
+    Whole(Bytes),
+    /// More than the limit; the rest is still in the body.
+    Begun(Bytes),
+}
+
+/// Reads a body up to a limit; `None` when it breaks off.
+async fn collect(body: &mut ResponseBody, limit: usize) -> Option<Collected> {
+    let mut bytes = BytesMut::new();
+    loop {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+        match frame {
+            None => return Some(Collected::Whole(bytes.freeze())),
+            Some(Err(_)) => return None,
+            Some(Ok(frame)) => {
+                bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data))
+            }
+        }
+        if bytes.len() > limit {
+            return Some(Collected::Begun(bytes.freeze()));
+        }
+    }
+}

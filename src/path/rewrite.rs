@@ -1,0 +1,157 @@
+//! Phase 4: the request in the words of its side, and what will undo that.
+
+use http::header::{self, HeaderValue};
+use http::uri::{InvalidUri, PathAndQuery};
+use http::{HeaderMap, Method};
+
+use super::refusal::Refusal;
+use super::{Asked, Caller, Path};
+use crate::observe::ErrorCode;
+use crate::rewrite::headers::{self as rewriting, ClientFacts, REQUEST_ID};
+use crate::rewrite::keys;
+use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, RestRestore, Translated, translate};
+use crate::route::Route;
+use crate::side::Side;
+use crate::snapshot::Snapshot;
+
+/// A request as its side says it.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) method: Method,
+    pub(super) target: PathAndQuery,
+    pub(super) headers: HeaderMap,
+    pub(super) undo: Undo,
+    /// The query had something that the translation does not know.
+    pub(super) left_alone: bool,
+}
+
+/// What undoes the rewriting in the response.
+#[derive(Debug)]
+pub(super) struct Undo {
+    /// There for the REST route.
+    pub(super) rest: Option<RestRestore>,
+}
+
+impl Path {
+    /// Phase 4. Takes the request's headers.
+    pub(super) fn rewrite(
+        &self,
+        asked: &mut Asked,
+        caller: &Caller,
+        side: Side,
+    ) -> Result<Said, Refusal> {
+        let mut said = say(&self.snapshot, asked, caller, side, self.client.is_secure)?;
+        said.headers.insert(REQUEST_ID, self.about.request_id.clone());
+        rewriting::begin_trace(&mut said.headers, self.about.random);
+        Ok(said)
+    }
+}
+
+/// Rewrites path, query and headers. Pure; also what `explain` shows.
+pub(super) fn say(
+    snapshot: &Snapshot,
+    asked: &mut Asked,
+    caller: &Caller,
+    side: Side,
+    is_secure: bool,
+) -> Result<Said, Refusal> {
+    let translated = match asked.resource(snapshot) {
+        Some(resource) => Some(translate(&snapshot.rewrite, &resource, &asked.rest(), side)?),
+        None => None,
+    };
+    let mut headers = std::mem::take(&mut asked.headers);
+    let client = ClientFacts { address: caller.address, is_secure };
+    rewriting::prepare(&mut headers, asked.route, client, asked.upgrade.is_some());
+    let query = translated.as_ref().and_then(|translated| translated.query.as_deref());
+    let query = query.or_else(|| asked.target.query());
+    let swapped = keys::swap(&mut headers, query, caller.keys, &snapshot.keyring, side)?;
+    let target = target(snapshot, asked, side, translated.as_ref(), swapped)
+        .map_err(|_| Refusal::of(ErrorCode::Malformed))?;
+    let (rest, left_alone) = match translated {
+        None => (None, false),
+        Some(translated) => {
+            headers.remove(ACCEPT_PROFILE);
+            headers.remove(CONTENT_PROFILE);
+            headers.insert(translated.profile_header, translated.profile);
+            only_readable_encodings(&mut headers);
+            (Some(translated.restore), translated.unknown_syntax)
+        }
+    };
+    Ok(Said { method: asked.method.clone(), target, headers, undo: Undo { rest }, left_alone })
+}
+
+/// Path and query for the side; the client's own bytes when nothing in them changes.
+fn target(
+    snapshot: &Snapshot,
+    asked: &Asked,
+    side: Side,
+    translated: Option<&Translated>,
+    swapped_query: Option<String>,
+) -> Result<PathAndQuery, InvalidUri> {
+    let prefix = &snapshot.forward.projects[side].path_prefix;
+    let tail = translated.and_then(|translated| translated.tail.as_deref());
+    let new_query =
+        swapped_query.as_deref().or_else(|| translated.and_then(|t| t.query.as_deref()));
+    if prefix.is_empty() && tail.is_none() && new_query.is_none() {
+        return Ok(asked.target.clone());
+    }
+    let tail = tail.unwrap_or_else(|| asked.route.tail(asked.target.path()));
+    let mut text = String::with_capacity(asked.target.as_str().len() + prefix.len() + 64);
+    text.push_str(prefix);
+    text.push_str(asked.route.prefix());
+    text.push_str(tail);
+    if let Some(query) = new_query.or_else(|| asked.target.query()) {
+        text.push('?');
+        text.push_str(query);
+    }
+    PathAndQuery::try_from(text)
+}
+
+/// An error body has to be read to be restored, so the side is asked only for encodings that can be read. What is left of the
+/// client's list keeps its order and weights.
+fn only_readable_encodings(headers: &mut HeaderMap) {
+    const READABLE: [&str; 4] = ["gzip", "br", "deflate", "identity"];
+    let Some(listed) = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok())
+    else {
+        return;
+    };
+    let is_readable = |entry: &&str| {
+        let name = entry.split(';').next().unwrap_or_default().trim();
+        READABLE.iter().any(|readable| name.eq_ignore_ascii_case(readable))
+    };
+    if listed.split(',').all(|entry| is_readable(&entry)) {
+        return;
+    }
+    let kept: Vec<&str> = listed.split(',').filter(is_readable).map(str::trim).collect();
+    let kept = if kept.is_empty() { "identity".to_owned() } else { kept.join(", ") };
+    if let Ok(value) = HeaderValue::from_str(&kept) {
+        headers.insert(header::ACCEPT_ENCODING, value);
+    }
+}
+
+/// Whether a request may be served by old when new can't be reached: reads, and only where the user decides.
+pub(super) fn may_fall_back(method: &Method, route: Route) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) && matches!(route, Route::Rest | Route::Storage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_encodings_that_can_be_read_are_asked_for() {
+        for (listed, want) in [
+            ("gzip, deflate", "gzip, deflate"),
+            ("gzip, deflate, br, zstd", "gzip, deflate, br"),
+            ("zstd;q=1.0, gzip;q=0.5", "gzip;q=0.5"),
+            ("zstd", "identity"),
+            ("*", "identity"),
+            ("GZIP", "GZIP"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, listed.parse().unwrap());
+            only_readable_encodings(&mut headers);
+            assert_eq!(headers[header::ACCEPT_ENCODING], want, "{listed}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What one worker owns: its view of the live snapshot, its caches, its connections. Nothing here is shared with another
+//! worker, so nothing here waits.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+use tokio::sync::{mpsc, watch};
+
+use crate::forward::pool::Pool;
+use crate::identify::cache::TokenCache;
+use crate::observe::Shard;
+use crate::snapshot::Snapshot;
+
+/// What the composition root gives to every worker.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The pointer that `config` swaps.
+    pub live: Arc<ArcSwap<Snapshot>>,
+    /// Changes after each swap.
+    pub epochs: watch::Receiver<u64>,
+    /// Turns true when the proxy stops.
+    pub drain: watch::Receiver<bool>,
+    /// Whether each request is logged.
+    pub access_log: bool,
+    /// Over how long the sockets that have to close are spread.
+    pub socket_drain: Duration,
+}
+
+/// One worker's own.
+#[derive(Debug)]
+pub struct Worker {
+    /// What all workers have.
+    pub shared: Shared,
+    /// Tokens it has read.
+    pub tokens: TokenCache,
+    /// Its connections to both sides.
+    pub pool: Rc<Pool>,
+    /// Its counters.
+    pub shard: Arc<Shard>,
+    /// Held by everything that a stop waits for.
+    pub alive: mpsc::Sender<()>,
+    snapshots: RefCell<Snapshots>,
+}
+
+#[derive(Debug)]
+struct Snapshots {
+    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    current: Rc<Arc<Snapshot>>,
+}
+
+impl Worker {
+    /// A worker that begins with the snapshot of this moment. The second value resolves (to `None`) when everything that
+    /// holds [`Worker::alive`] is gone, the worker itself included.
+    #[must_use]
+    pub fn new(shared: Shared, shard: Arc<Shard>) -> (Rc<Self>, mpsc::Receiver<()>) {
+        let mut cache = Cache::new(Arc::clone(&shared.live));
+        let current = Rc::new(Arc::clone(cache.load()));
+        let (alive, ended) = mpsc::channel(1);
+        let worker = Self {
+            tokens: TokenCache::new(current.identify.cache_entries),
+            pool: Pool::new(Arc::clone(&shard)),
+            shared,
+            shard,
+            alive,
+            snapshots: RefCell::new(Snapshots { cache, current }),
+        };
+        (Rc::new(worker), ended)
+    }
+
+    /// The live snapshot. Reads one shared pointer; the counter that keeps the snapshot alive is the worker's own, so that workers do not
+    /// fight over a cache line for each request.
+    #[must_use]
+    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let mut snapshots = self.snapshots.borrow_mut();
+        let Snapshots { cache, current } = &mut *snapshots;
+        let live = cache.load();
+        if !Arc::ptr_eq(live, current) {
+            *current = Rc::new(Arc::clone(live));
+        }
+        Rc::clone(current)
+    }
+}

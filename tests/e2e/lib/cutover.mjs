@@ -1,0 +1,137 @@
+// The program under test: its configuration for the stack, its start and stop, and its admin API.
+
+import assert from 'node:assert/strict';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { SALT } from './bucket.mjs';
+import * as paths from './paths.mjs';
+import { freePorts, preferPort } from './ports.mjs';
+
+/** The map of sql/new.sql, as an operator would write it. */
+const SCHEMA = `
+[schema]
+legacy = "public"
+unmapped = "pass"
+compat = "public"
+cross_schema_embeds = "compat"
+
+[schema.tables]
+topics = "security_service"
+memory_entries = "security_service"
+memory_chunks = "security_service"
+api_keys = "security_service"
+vendor_organizations = "vendors.organizations"
+vendor_api_keys = "vendors.api_keys"
+vendor_platform_sessions = "vendors.platform_sessions"
+vendor_usage_logs = "vendors.usage_logs"
+ai_conversations = "ai_chat.conversations"
+ai_messages = "ai_chat.messages"
+profiles = "shared_services"
+user_settings = "shared_services.settings"
+subscriptions = "billing"
+usage_tracking = "analytics"
+products = "marketplace"
+orders = "marketplace"
+order_items = "marketplace"
+"smart_recall_*" = "intelligence"
+intelligence_usage_logs = "intelligence.usage_logs"
+
+[schema.functions]
+match_memories = "security_service"
+`;
+
+/** A configuration for both projects of the stack, as text. `rollout` adds or replaces keys of its section. */
+export function configText(stack, { port, adminPort, percentage = 0, rollout = {}, routes = {}, auditFile = '' }) {
+  const project = (name) => `
+[projects.${name}]
+url = "${stack[name].url}"
+anon_key = ${JSON.stringify(stack[name].keys.anon)}
+service_role_key = ${JSON.stringify(stack[name].keys.service)}
+`;
+  const section = (values) => Object.entries(values).map(([key, value]) => `${key} = ${JSON.stringify(value)}`).join('\n');
+  return `# Written by tests/e2e; edited while the proxy runs.
+listen = "127.0.0.1:${port}"
+debug_headers = true
+
+[admin]
+listen = "127.0.0.1:${adminPort}"
+${project('old')}${project('new')}
+[rollout]
+percentage = ${percentage} # the number that moves users
+${section({ salt: SALT, audit_file: auditFile, ...rollout })}
+
+[routes]
+${section({ rest: 'rollout', auth: 'old', storage: 'old', realtime: 'old', functions: 'old', graphql: 'old', ...routes })}
+${SCHEMA}`;
+}
+
+/**
+ * Starts `cutover serve` in front of the stack and waits until it says that it is ready. `ports` are wishes; a taken one is replaced.
+ * Returns the running proxy; stop() asserts that it drained and exited with 0.
+ */
+export async function startCutover(processes, stack, { ports = [], name = 'cutover', ...options } = {}) {
+  const [free, freeAdmin] = await freePorts(2);
+  const port = ports[0] ? await preferPort(ports[0]) : free;
+  const adminPort = ports[1] ? await preferPort(ports[1]) : freeAdmin;
+  const configPath = join(processes.dir, `${name}.toml`);
+  const auditFile = join(processes.dir, `${name}-audit.jsonl`);
+  writeFileSync(configPath, configText(stack, { port, adminPort, auditFile, ...options }));
+
+  const env = { PATH: process.env.PATH, HOME: process.env.HOME, RUST_LOG: process.env.RUST_LOG ?? 'info' }; // no rollout variable of the caller's
+  const child = processes.start(name, paths.cutoverBinary(), ['serve', '--config', configPath], { env, cwd: processes.dir });
+  const proxy = new Cutover(processes, child, { port, adminPort, configPath, auditFile });
+  await processes.ready(child, async () => (await fetch(`${proxy.adminUrl}/readyz`)).ok);
+  return proxy;
+}
+
+class Cutover {
+  constructor(processes, child, { port, adminPort, configPath, auditFile }) {
+    Object.assign(this, { processes, child, configPath, auditFile, url: `http://127.0.0.1:${port}`, adminUrl: `http://127.0.0.1:${adminPort}` });
+  }
+
+  /** GET /rollout: the body, with the ETag as `etag`. */
+  async rollout() {
+    const response = await fetch(`${this.adminUrl}/rollout`);
+    assert.equal(response.status, 200);
+    return { ...(await response.json()), etag: response.headers.get('etag') };
+  }
+
+  /** PUT /rollout. Returns the status and the ETag of what now holds; `etag` makes it conditional. */
+  async put(body, etag) {
+    const headers = { 'content-type': 'application/json', ...(etag && { 'if-match': etag }) };
+    const response = await fetch(`${this.adminUrl}/rollout`, { method: 'PUT', headers, body: JSON.stringify(body) });
+    return { status: response.status, etag: response.headers.get('etag'), body: await response.json() };
+  }
+
+  /** The usual way to move users in a test: the change must be accepted. */
+  async setPercentage(percentage) {
+    const { status, etag, body } = await this.put({ percentage, reason: 'test' });
+    assert.equal(status, 200, JSON.stringify(body));
+    return etag;
+  }
+
+  async status() {
+    return (await fetch(`${this.adminUrl}/status`)).json();
+  }
+
+  async metrics() {
+    return (await fetch(`${this.adminUrl}/metrics`)).text();
+  }
+
+  /** Changes the file as an editor that writes in place does, or as one that writes beside and renames. */
+  editFile(change, { rename = false } = {}) {
+    const text = change(readFileSync(this.configPath, 'utf8'));
+    const target = rename ? `${this.configPath}.new` : this.configPath;
+    writeFileSync(target, text);
+    if (rename) renameSync(target, this.configPath);
+  }
+
+  log() {
+    return readFileSync(this.child.logPath, 'utf8');
+  }
+
+  async stop() {
+    const { code, signal } = await this.processes.end(this.child);
+    assert.deepEqual({ code, signal }, { code: 0, signal: null }, `cutover ended badly after SIGTERM; it said last:\n${this.log().slice(-2000)}`);
+  }
+}

@@ -1,0 +1,167 @@
+// The public face of one project, in the place of Supabase's own gateway: checks the API key, answers CORS preflights, sends each
+// path to its service, passes WebSockets through, and keeps a record of what arrived for the tests to look at.
+//   node gateway.mjs '<json: project, port, jwtSecret, keys, liteKeys, rest: "postrust"|"lite", ports: {lite, postrust, functions}>'
+// Own paths: GET /__e2e/requests (the record), DELETE the same (forget it). Every response carries x-e2e-project.
+
+import { Agent, createServer, request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
+import { signJwt } from './keys.mjs';
+import { realtimeService } from './realtime.mjs';
+
+const config = JSON.parse(process.argv[2]);
+const RECORD_LIMIT = 20000;
+const agent = new Agent({ keepAlive: true, maxSockets: 64 });
+const roleTokens = {
+  anon: signJwt({ role: 'anon', exp: 2100000000 }, config.jwtSecret),
+  service: signJwt({ role: 'service_role', exp: 2100000000 }, config.jwtSecret),
+};
+const realtime = realtimeService(config.project);
+let record = [];
+
+// Paths that browsers, other servers or signed links open without a key; functions and realtime check for themselves.
+const KEYLESS = [/^\/auth\/v1\/(verify|callback|authorize|\.well-known\/)/, /^\/storage\/v1\/object\/(public|sign)\//, /^\/functions\/v1\//];
+
+const server = createServer((request, response) => {
+  response.setHeader('x-e2e-project', config.project);
+  const [path] = request.url.split('?', 1);
+  if (path === '/__e2e/requests') return showRecord(request, response);
+  remember(request);
+  if (request.method === 'OPTIONS' && request.headers.origin && request.headers['access-control-request-method']) return preflight(request, response);
+
+  const key = clientKey(request);
+  const role = roleOf(key);
+  const keyless = KEYLESS.some((pattern) => pattern.test(request.url));
+  if (!keyless && !key) return refuse(response, 401, 'No API key found in request');
+  if (!keyless && !role) return refuse(response, 401, 'Invalid API key');
+  response.setHeader('access-control-allow-origin', '*');
+
+  if (path.startsWith('/rest/v1/') || path === '/rest/v1') return config.rest === 'postrust' ? toPostrust(request, response, role) : toLite(request, response, role);
+  if (path.startsWith('/auth/v1/') || path.startsWith('/storage/v1/')) return toLite(request, response, role);
+  if (path.startsWith('/functions/v1/')) return forward(request, response, config.ports.functions, request.url, request.headers);
+  if (path.startsWith('/realtime/v1/api/broadcast')) return response.writeHead(202).end();
+  refuse(response, 404, 'no Route matched with those values');
+});
+
+server.on('upgrade', (request, socket, head) => {
+  socket.on('error', () => socket.destroy());
+  remember(request);
+  if (request.url.startsWith('/realtime/v1/websocket')) {
+    if (roleOf(clientKey(request))) return realtime.upgrade(request, socket, head);
+    return socket.end('HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n');
+  }
+  const upstream = connect(config.ports.functions, '127.0.0.1', () => {
+    const lines = [`${request.method} ${request.url} HTTP/1.1`];
+    for (let i = 0; i < request.rawHeaders.length; i += 2) lines.push(`${request.rawHeaders[i]}: ${request.rawHeaders[i + 1]}`);
+    upstream.write(`${lines.join('\r\n')}\r\n\r\n`);
+    upstream.write(head);
+    socket.pipe(upstream).pipe(socket);
+  });
+  upstream.on('error', () => socket.destroy());
+});
+
+function clientKey(request) {
+  return request.headers.apikey ?? new URL(request.url, 'http://x').searchParams.get('apikey') ?? undefined;
+}
+
+function roleOf(key) {
+  return config.keys.anon.includes(key) ? 'anon' : config.keys.service.includes(key) ? 'service' : undefined;
+}
+
+/** A Bearer value that is a user's token, not a key repeated. */
+function userBearer(request) {
+  const bearer = request.headers.authorization?.replace(/^Bearer /i, '');
+  return bearer && !bearer.startsWith('sb_') && !roleOf(bearer) ? bearer : undefined;
+}
+
+// Lite compares the key literally, so each accepted key becomes the one key it knows for that role.
+function toLite(request, response, role) {
+  const headers = { ...request.headers };
+  if (role) {
+    headers.apikey = config.liteKeys[role];
+    if (headers.authorization && !userBearer(request)) headers.authorization = `Bearer ${config.liteKeys[role]}`;
+  }
+  forward(request, response, config.ports.lite, request.url, headers, request.url.startsWith('/auth/') ? isoTimes : undefined);
+}
+
+// Workaround: Lite's auth writes times as PostgreSQL prints them (`2026-11-21 09:49:39.36+00`), which supabase-py cannot read.
+const isoTimes = {
+  applies: (answer) => answer.headers['content-type']?.includes('json'),
+  repair(answer) {
+    const text = answer.body.toString().replace(/"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d[.\d]*)\+00"/g, '"$1T$2Z"');
+    answer.body = Buffer.from(text);
+    answer.headers['content-length'] = String(answer.body.length);
+  },
+};
+
+function profile(request) {
+  const writes = ['POST', 'PATCH', 'PUT', 'DELETE'].includes(request.method);
+  return request.headers[writes ? 'content-profile' : 'accept-profile'] ?? 'public';
+}
+
+function toPostrust(request, response, role) {
+  const user = userBearer(request);
+  const headers = { ...request.headers, authorization: `Bearer ${user ?? roleTokens[role]}` };
+  let url = request.url.slice('/rest/v1'.length) || '/';
+  // Workaround: postrust takes the quotes in columns="a","b" (what supabase-js sends with every array) for part of the name.
+  url = url.replace(/([?&]columns=)([^&]*)/, (_, start, list) => start + list.replace(/%22|"/gi, ''));
+  // Workaround: postrust does not read `+` in a query as the space it stands for (a filter value with spaces, from supabase-js).
+  const [path, query] = url.split(/\?(.*)/s);
+  if (query) url = `${path}?${query.replaceAll('+', '%20')}`;
+  const port = config.ports.postrust[profile(request)] ?? config.ports.postrust['*'];
+  forward(request, response, port, url, headers, user || role === 'service' ? forbidden : undefined);
+}
+
+// Workaround: postrust answers 401 to a row level security violation of a signed-in user; PostgREST answers 403.
+const forbidden = {
+  applies: (answer) => answer.statusCode === 401,
+  repair(answer) {
+    if (!answer.body.includes('"42501"')) return;
+    answer.status = 403;
+    delete answer.headers['www-authenticate'];
+  },
+};
+
+/** Passes the exchange through as a stream, but for an answer that `fix` applies to: that one is held and repaired. */
+function forward(request, response, port, path, headers, fix) {
+  const options = { host: '127.0.0.1', port, agent, method: request.method, path, headers };
+  const upstream = httpRequest(options, async (answer) => {
+    const answerHeaders = { ...answer.headers, 'x-e2e-project': config.project, 'access-control-allow-origin': '*' };
+    for (const name of ['connection', 'keep-alive']) delete answerHeaders[name];
+    if (fix?.applies(answer)) {
+      const held = { status: answer.statusCode, headers: answerHeaders, body: Buffer.concat(await answer.toArray()) };
+      fix.repair(held);
+      response.writeHead(held.status, held.headers).end(held.body);
+      return;
+    }
+    response.writeHead(answer.statusCode, answerHeaders);
+    response.flushHeaders(); // a stream's reader sees the head before the first event
+    answer.pipe(response);
+    answer.on('error', () => response.destroy());
+  });
+  upstream.on('error', () => (response.headersSent ? response.destroy() : refuse(response, 502, 'service unavailable')));
+  response.on('close', () => upstream.destroy());
+  request.pipe(upstream);
+}
+
+function preflight(request, response) {
+  const allow = request.headers['access-control-request-headers'] ?? '*';
+  const methods = 'GET,HEAD,PUT,PATCH,POST,DELETE,OPTIONS';
+  response.writeHead(204, { 'access-control-allow-origin': '*', 'access-control-allow-methods': methods, 'access-control-allow-headers': allow }).end();
+}
+
+function refuse(response, status, message) {
+  response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify({ message }));
+}
+
+function remember(request) {
+  record.push({ method: request.method, url: request.url, headers: request.headers, rawHeaders: request.rawHeaders });
+  if (record.length > RECORD_LIMIT) record = record.slice(-RECORD_LIMIT / 2);
+}
+
+function showRecord(request, response) {
+  if (request.method === 'DELETE') record = [];
+  response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(record));
+}
+
+server.keepAliveTimeout = 60_000;
+server.listen(config.port, '127.0.0.1');

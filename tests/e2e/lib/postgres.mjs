@@ -1,0 +1,53 @@
+// A PostgreSQL with pgvector, in the run's own directory: pg0 unpacks it, makes the cluster and starts it in about a second.
+
+import { execFile, spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import postgres from 'postgres';
+import * as paths from './paths.mjs';
+
+const run = promisify(execFile);
+const DATABASE = 'app';
+
+/** Starts one cluster; returns its URL and a connection for set-up statements (one per cluster, closed with it). */
+export async function startPostgres(processes, name, port) {
+  const home = join(processes.dir, `postgres-${name}`); // pg0 keeps everything below $HOME; one home each, nothing shared
+  mkdirSync(home);
+  const program = join(home, 'pg0'); // a copy, because the cache may lie where another account cannot read
+  copyFileSync(paths.pg0(), program);
+  chmodSync(program, 0o755);
+  const account = unprivileged();
+  if (account) chownSync(home, account.uid, account.gid);
+
+  const options = { cwd: home, env: { PATH: process.env.PATH, HOME: home, LC_ALL: 'C.UTF-8' }, ...account };
+  const settings = { max_connections: 100, shared_buffers: '64MB', wal_level: 'logical', timezone: 'UTC' };
+  const config = Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]);
+
+  const stop = () => run(program, ['drop', '--name', name, '--force'], options);
+  stop.now = () => spawnSync(program, ['drop', '--name', name, '--force'], options);
+  processes.onStop(stop);
+  await run(program, ['start', '--name', name, '--port', String(port), '--database', DATABASE, ...config], options);
+
+  const url = `postgres://postgres:postgres@127.0.0.1:${port}/${DATABASE}`;
+  const sql = postgres(url, { max: 1, onnotice: () => {} });
+  return {
+    url,
+    authenticatorUrl: `postgres://authenticator:authenticator@127.0.0.1:${port}/${DATABASE}`,
+    /** Runs one of the files in sql/, with {{name}} placeholders filled in. */
+    async file(fileName, values = {}) {
+      const text = readFileSync(join(paths.E2E, 'sql', fileName), 'utf8');
+      await sql.unsafe(text.replace(/\{\{(\w+)\}\}/g, (_, key) => values[key])).simple();
+    },
+    close: () => sql.end({ timeout: 1 }),
+  };
+}
+
+/** PostgreSQL does not run as root: then the account that setup.sh made. */
+function unprivileged() {
+  if (process.getuid() !== 0) return undefined;
+  const line = readFileSync('/etc/passwd', 'utf8').split('\n').find((entry) => entry.startsWith('cutover-e2e:'));
+  if (!line) throw new Error('account cutover-e2e is missing: run tests/e2e/setup.sh');
+  const [, , uid, gid] = line.split(':');
+  return { uid: Number(uid), gid: Number(gid) };
+}

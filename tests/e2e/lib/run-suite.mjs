@@ -1,0 +1,26 @@
+// Starts the stack once and runs the test files of suite/ against it, one after the other, on node's own test runner.
+//   node run-suite.mjs [part of a file name …]
+
+import { readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as paths from './paths.mjs';
+import { startStack } from './stack.mjs';
+
+const wanted = process.argv.slice(2);
+const suite = join(paths.E2E, 'suite');
+const files = readdirSync(suite).filter((name) => name.endsWith('.test.mjs') && (!wanted.length || wanted.some((part) => name.includes(part)))).sort();
+if (!files.length) throw new Error(`no test file is named like ${wanted.join(', ')}`);
+
+const started = performance.now();
+console.log(`cutover under test: ${paths.cutoverBinary()}`);
+const stack = await startStack();
+console.log(`both projects are up after ${((performance.now() - started) / 1000).toFixed(1)} s`);
+
+const described = join(stack.processes.dir, 'stack.json');
+writeFileSync(described, JSON.stringify({ old: stack.old, new: stack.new }));
+const env = { ...process.env, CUTOVER_E2E_STACK: described };
+const args = ['--test', '--test-concurrency=1', '--test-reporter=spec', ...files.map((name) => join(suite, name))];
+const runner = stack.processes.start('suite', process.execPath, args, { env, stdio: 'inherit', detached: false });
+const { code } = await runner.ended;
+await stack.stop();
+process.exit(code ?? 1);

@@ -1,0 +1,28 @@
+// What every test file stands on: the stack that run.sh started, and a proxy of its own, stopped (and its exit code checked) at the end.
+
+import { readFileSync } from 'node:fs';
+import { after } from 'node:test';
+import { startCutover } from './cutover.mjs';
+import { Processes } from './processes.mjs';
+
+const described = process.env.CUTOVER_E2E_STACK;
+if (!described) throw new Error('start the suite with tests/e2e/run.sh');
+
+export const stack = JSON.parse(readFileSync(described, 'utf8'));
+
+/** Starts a proxy in front of the stack for this test file; call it at the file's top level. */
+export async function cutover(options) {
+  const processes = new Processes();
+  const proxy = await startCutover(processes, stack, options).catch(async (error) => {
+    await processes.stop();
+    throw error;
+  });
+  after(async () => {
+    try {
+      await proxy.stop();
+    } finally {
+      await processes.stop();
+    }
+  });
+  return proxy;
+}
