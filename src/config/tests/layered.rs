@@ -63,7 +63,8 @@ fn well_known_variables_and_files_of_secrets() {
     assert_eq!((projects.old.dial_port, projects.old.tls), (54321, false));
     assert_eq!(projects.new.path_prefix, "/base");
     assert_eq!(projects.new.host_header, "new.example.com");
-    let sent = |side, role| snapshot.keyring.key_for(side, role).map(|key| key.expose().to_owned());
+    let sent =
+        |side, role| snapshot.keyring.key_for(side, role).map(|key| key.text.expose().to_owned());
     assert_eq!(sent(Side::Old, Role::Anon).as_deref(), Some("one"));
     assert_eq!(snapshot.keyring.role("two"), Some(Role::Anon));
     assert_eq!(sent(Side::New, Role::Anon).as_deref(), Some("from-file"));
