@@ -258,3 +258,17 @@ fn texts(edits: &[Edit<'_>], wanted: Wanted) -> Result<(Before, Overlay), Refuse
     }
     Ok((before, after))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_file_there_is_no_place_for_the_number() {
+        let merged = Merged::new(vec![Layer::defaults()]);
+        let refused =
+            edit(&merged, merged.holder(PERCENTAGE), PERCENTAGE).err().unwrap().to_string();
+        assert!(refused.starts_with("default holds the value"), "{refused}");
+        assert!(refused.contains("there is no configuration file to write to"), "{refused}");
+    }
+}

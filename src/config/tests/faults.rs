@@ -129,7 +129,7 @@ fn bad_values_are_named() {
             "h\"",
             "10m",
         ),
-        ("[projects.old.more]\nx = 1", "projects.old.more", "unknown key", "docs"),
+        ("[projects.old.more]\nx = 1", "projects.old.more", "unknown key", "known key"),
         ("x = 1\n[limits.connections]\n", "limits.connections", "a table", "whole number"),
     ];
     for (more, key, found, allowed) in table {
