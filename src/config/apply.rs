@@ -186,7 +186,7 @@ fn edit<'a>(merged: &'a Merged, layer: &'a Layer, key: &'static str) -> Result<E
 
 /// A mounted ConfigMap is a copy: what is written there is lost, if it can be written at all.
 fn refuse_mounted(edit: &Edit<'_>, wanted: Wanted) -> Result<(), Refused> {
-    let directory = edit.path.parent().unwrap_or(Path::new("/"));
+    let directory = edit.path.parent().unwrap_or_else(|| Path::new("/"));
     let real = fs::canonicalize(&edit.path);
     let linked = real.is_ok_and(|real| {
         real.components().any(|part| part.as_os_str().to_string_lossy().starts_with(".."))
