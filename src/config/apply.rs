@@ -186,7 +186,7 @@ fn edit<'a>(merged: &'a Merged, layer: &'a Layer, key: &'static str) -> Result<E
 
 /// A mounted ConfigMap is a copy: what is written there is lost, if it can be written at all.
 fn refuse_mounted(edit: &Edit<'_>, wanted: Wanted) -> Result<(), Refused> {
-    let directory = edit.path.parent().unwrap_or(Path::new("/"));
+    let directory = edit.path.parent().unwrap_or_else(|| Path::new("/"));
     let real = fs::canonicalize(&edit.path);
     let linked = real.is_ok_and(|real| {
         real.components().any(|part| part.as_os_str().to_string_lossy().starts_with(".."))
@@ -257,4 +257,18 @@ fn texts(edits: &[Edit<'_>], wanted: Wanted) -> Result<(Before, Overlay), Refuse
         after.insert(path.clone(), text);
     }
     Ok((before, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_file_there_is_no_place_for_the_number() {
+        let merged = Merged::new(vec![Layer::defaults()]);
+        let refused =
+            edit(&merged, merged.holder(PERCENTAGE), PERCENTAGE).err().unwrap().to_string();
+        assert!(refused.starts_with("default holds the value"), "{refused}");
+        assert!(refused.contains("there is no configuration file to write to"), "{refused}");
+    }
 }

@@ -231,7 +231,7 @@ impl Audit {
     }
 
     fn note_trouble(&mut self, error: &io::Error) {
-        let file = self.file.as_deref().unwrap_or(Path::new("")).display().to_string();
+        let file = self.file.as_deref().unwrap_or_else(|| Path::new("")).display().to_string();
         tracing::error!(file, %error, "the audit file can't be used; records are kept in memory");
         self.trouble = Some(format!("{file}: {error}"));
     }

@@ -25,11 +25,10 @@ pub(crate) fn all(merged: &Merged, faults: &mut Vec<Fault>) {
     tls(merged, faults);
     listeners(merged, faults);
     roles(merged, faults);
-    let fault =
-        |key: &str, found: &str, allowed: &str| Fault::new(merged.source(key), key, found, allowed);
     if merged.truth("cors.credentials") && merged.texts("cors.origins").is_empty() {
         let allowed = "listed cors.origins: browsers refuse credentials together with any origin";
-        faults.push(fault("cors.credentials", "true while cors.origins is empty (any)", allowed));
+        let (key, found) = ("cors.credentials", "true while cors.origins is empty (any)");
+        faults.push(Fault::new(merged.source(key), key, found, allowed));
     }
     if merged.text("schema.cross_schema_embeds") == "compat"
         && merged.text("schema.compat").is_empty()
@@ -43,7 +42,7 @@ pub(crate) fn all(merged: &Merged, faults: &mut Vec<Fault>) {
     let loopback = merged.address("admin.listen").is_none_or(|address| address.ip().is_loopback());
     if !loopback && merged.secrets("admin.token").is_empty() {
         let allowed = "a token (CUTOVER_ADMIN_TOKEN): admin.listen is not on loopback";
-        faults.push(fault("admin.token", "nothing", allowed));
+        faults.push(Fault::new(merged.source("admin.listen"), "admin.token", "nothing", allowed));
     }
 }
 

@@ -275,16 +275,20 @@ impl Merged {
     /// default here, so that the rest can be checked too.
     pub(crate) fn new(layers: Vec<Layer>) -> Self {
         let figment = layers.iter().fold(Figment::new(), |figment, layer| figment.merge(layer));
+        // Asked for once: figment merges anew for every question.
+        let merged = figment.data().ok().and_then(|mut data| data.remove(&Profile::Default));
+        let merged = Value::from(merged.unwrap_or_default());
         let (mut values, mut holders) = (BTreeMap::new(), BTreeMap::new());
         for key in KEYS {
-            let found = figment.find_value(key.name).ok();
+            let found = merged.find_ref(key.name);
             let fallback = || key.default.and_then(toml_value);
             let typed = found
-                .and_then(|value| value::parse(key, &value, true).ok())
+                .and_then(|value| value::parse(key, value, true).ok())
                 .or_else(|| fallback().and_then(|value| value::parse(key, &value, true).ok()));
             values.insert(key.name, typed.unwrap_or(Typed::Absent));
-            let name = figment.find_metadata(key.name).map(|metadata| metadata.name.to_string());
-            let layer = layers.iter().position(|layer| Some(&layer.name) == name.as_ref());
+            let metadata = found.and_then(|value| figment.get_metadata(value.tag()));
+            let layer =
+                metadata.and_then(|metadata| layers.iter().position(|l| l.name == metadata.name));
             holders.insert(key.name, layer.unwrap_or_default());
         }
         Self { values, layers, holders }

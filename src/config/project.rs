@@ -40,7 +40,7 @@ impl Url {
         let own_port = if tls { 443 } else { 80 };
         let has_port = host.len() < authority.as_str().len();
         // A port out of range is none to http, and would silently become the scheme's own.
-        let port = authority.port_u16().or((!has_port).then_some(own_port)).ok_or_else(refused)?;
+        let port = if has_port { authority.port_u16().ok_or_else(refused)? } else { own_port };
         if host.is_empty() || port == 0 {
             return Err(refused());
         }

@@ -19,10 +19,15 @@ type Read<T> = Result<T, Vec<Problem>>;
 /// What a name in PostgreSQL may be here.
 pub(crate) const NAME: &str = "a name of 1 to 63 letters, digits, _, $ or -";
 
-/// Whether `name` can stand in a path segment and in a profile header without quoting.
+/// Whether `name` can stand in a path segment without quoting.
 pub(crate) fn is_name(name: &str) -> bool {
     (1..=63).contains(&name.len())
         && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '$' | '-'))
+}
+
+/// The same for a schema, which also is a header's value.
+pub(crate) fn is_schema(name: &str) -> bool {
+    is_name(name) && name.is_ascii()
 }
 
 /// Reads each item of a list; refuses what is no list.
@@ -234,7 +239,7 @@ fn entry(old: &str, value: &Value, allowed: &str) -> Result<Entry, Problem> {
         Some((schema, name)) => (schema, Some(name)),
         None => (to.as_str(), None),
     };
-    if !is_name(schema) || !name.is_none_or(is_name) {
+    if !is_schema(schema) || !name.is_none_or(is_name) {
         return Err(Problem::new(
             quoted(to),
             format!("\"schema\" or \"schema.name\", each {NAME}"),

@@ -297,7 +297,7 @@ fn host(value: &Value) -> Result<Typed, Problem> {
 
 fn schema(value: &Value, empty: bool) -> Result<Typed, Problem> {
     text_of(value)
-        .filter(|name| tables::is_name(name) || (empty && name.is_empty()))
+        .filter(|name| tables::is_schema(name) || (empty && name.is_empty()))
         .map(|name| Typed::Text(name.to_owned()))
         .ok_or_else(|| {
             let or_none = if empty { ", or \"\" for none" } else { "" };

@@ -226,7 +226,7 @@ impl Names {
         for _ in 0..40 {
             self.paths.insert(hop.clone());
             let Ok(target) = fs::read_link(&hop) else { break };
-            hop = hop.parent().unwrap_or(Path::new("/")).join(target);
+            hop = hop.parent().unwrap_or_else(|| Path::new("/")).join(target);
         }
         if let Ok(real) = fs::canonicalize(path) {
             self.paths.insert(real);

@@ -49,7 +49,7 @@ fn abort_is_one_write_and_resume_leaves_force() {
 }
 
 #[test]
-fn the_default_is_written_to_the_file_and_without_a_file_nowhere() {
+fn a_default_is_written_to_the_file() {
     let home = Home::new(&GOOD.split("[rollout]").next().unwrap().replace("# Cutover", "# kept"));
     home.start().apply(&set("0.5")).unwrap();
     let text = home.read("config.toml");
@@ -57,20 +57,6 @@ fn the_default_is_written_to_the_file_and_without_a_file_nowhere() {
         text.starts_with("# kept") && text.ends_with("[rollout]\npercentage = 0.5\n"),
         "{text}"
     );
-
-    let nothing = Sources {
-        file: None,
-        environment: [
-            ("SUPABASE_URL_OLD", "http://a"),
-            ("SUPABASE_URL_NEW", "http://b"),
-            ("CUTOVER_ROLLOUT__AUDIT_FILE", ""),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into(),
-    };
-    let control = Control::start(nothing).unwrap().0;
-    let refused = control.apply(&set("5")).unwrap_err().to_string();
-    assert!(refused.contains("there is no configuration file"), "{refused}");
 }
 
 #[test]

@@ -8,14 +8,9 @@ use crate::side::Side;
 fn the_later_layer_wins_and_is_named() {
     let all = "env_file = \"cutover.env\"\nwatch_dir = \"live\"\n";
     let number = |home: &Home| {
-        let control = home.start();
-        let state = control.rollout();
-        (
-            state.percentage.to_string(),
-            state.source.rsplit_once('/').map_or(state.source.clone(), |(d, n)| {
-                if d.ends_with("live") { format!("live/{n}") } else { n.to_owned() }
-            }),
-        )
+        let state = home.start().rollout();
+        let source = state.source.replace(&format!("{}/", home.directory.path().display()), "");
+        (state.percentage.to_string(), source)
     };
     let home = Home::new(&GOOD.replace("percentage", "# percentage"));
     assert_eq!(number(&home), ("0".into(), "default".into()));
