@@ -17,7 +17,6 @@ use crate::snapshot::Snapshot;
 
 /// A snapshot as a request holds it. The outer count is the worker's own, so that taking and dropping it touches no memory
 /// that another worker touches.
-#[expect(clippy::redundant_allocation, reason = "the second count is the point")]
 pub type Taken = Rc<Arc<Snapshot>>;
 
 /// What the composition root gives to every worker.
