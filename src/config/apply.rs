@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use super::edit::{self, New};
 use super::files;
-use super::layers::{Layer, Merged, Place};
-use super::live::{By, Change, Control, Refused, RolloutState, State};
+use super::layers::{Layer, Place};
+use super::live::{Change, Control, Refused, RolloutState};
 use super::load::{Overlay, load};
+use super::merged::Merged;
+use super::state::{By, State};
 use super::variables;
 use crate::decide::percentage::Percentage;
 use crate::side::Side;
