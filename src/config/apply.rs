@@ -50,7 +50,7 @@ impl Control {
         let mut cause = io::Error::from(io::ErrorKind::ResourceBusy);
         for _ in 0..TRIES {
             // What stands in the files is the base; and a file that is bad now is not written over.
-            if let Err(faults) = self.reload_locked(&mut state, "file") {
+            if let Err(faults) = self.reload_locked(&mut state, "file", &|| true) {
                 state.refuse(&faults);
                 return Err(Refused::Faults(faults));
             }

@@ -169,26 +169,41 @@ impl Control {
     /// Every fault; the last good snapshot stays.
     pub fn reload(&self, actor: &str) -> Result<bool, Faults> {
         let mut state = self.lock();
-        self.reload_locked(&mut state, actor).inspect_err(|faults| state.refuse(faults))
+        self.reload_locked(&mut state, actor, &|| true).inspect_err(|faults| state.refuse(faults))
     }
 
     /// Like [`Control::reload`], for those who ask again and again: files that were refused as they stand are not
-    /// reported twice, and with `patient` not even once, because they may be in the middle of being written.
-    pub(super) fn probe(&self, actor: &str, patient: bool) -> Result<bool, Faults> {
+    /// reported twice, and without `report` not even once, because they may be in the middle of being written. What
+    /// was read counts only if the files are `calm` afterwards: half a file can be good TOML with the number missing.
+    pub(super) fn probe(
+        &self,
+        actor: &str,
+        report: bool,
+        calm: &dyn Fn() -> bool,
+    ) -> Result<bool, Faults> {
         let mut state = self.lock();
-        self.reload_locked(&mut state, actor).inspect_err(|faults| {
-            let stamps = Some(state.stamps());
-            if !patient && (state.refused != stamps || state.reloads.faults != faults.0) {
+        self.reload_locked(&mut state, actor, calm).inspect_err(|faults| {
+            let known =
+                state.refused.as_ref() == Some(&state.stamps()) && state.reloads.faults == faults.0;
+            if report && !known && calm() {
                 state.refuse(faults);
             }
         })
     }
 
-    pub(super) fn reload_locked(&self, state: &mut State, actor: &str) -> Result<bool, Faults> {
+    pub(super) fn reload_locked(
+        &self,
+        state: &mut State,
+        actor: &str,
+        calm: &dyn Fn() -> bool,
+    ) -> Result<bool, Faults> {
         let Attempt { watched, outcome } =
             load(&self.sources, state.file.is_some(), &Overlay::new());
         state.watched.clone_from(&watched);
         let loaded = outcome?;
+        if !calm() {
+            return Ok(false);
+        }
         state.refuse_reshuffle(&loaded.merged)?;
         Ok(self.adopt(state, loaded, &By { actor, reason: "" }))
     }
