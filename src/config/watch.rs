@@ -22,12 +22,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::live::Control;
+use super::variables::{self, Meaning};
 
 /// Quiet time after an event: a writer that replaces several files, or writes twice, is seen once.
 const SETTLE: Duration = Duration::from_millis(2);
 /// How long sources may be bad without being reported.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// How long a writer is waited for that neither closes its file nor rests. After that the file is read as it is.
+/// How long a writer is waited for that does nothing and doesn't close its file; and how long sources that never rest
+/// keep the watcher from everything else.
 const RESTLESS: Duration = Duration::from_secs(1);
 /// Between two looks at a bad file within [`PATIENCE`].
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -50,17 +52,20 @@ pub fn spawn(control: Arc<Control>) -> std::io::Result<JoinHandle<()>> {
 async fn run(mut watch: Watch, mut woken: Woken, mut hangup: Signal) {
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut done = true;
     loop {
         tokio::select! {
-            Some(()) = woken.recv() => watch.look_patiently(&mut woken).await,
             Some(()) = hangup.recv() => {
                 tracing::info!("SIGHUP: reading the settings again");
                 watch.look(Look::Reload).await;
             }
-            _ = poll.tick() => watch.look_patiently(&mut woken).await,
+            Some(()) = woken.recv() => done = watch.look_patiently(&mut woken).await,
+            () = std::future::ready(()), if !done => done = watch.look_patiently(&mut woken).await,
+            _ = poll.tick() => done = watch.look_patiently(&mut woken).await,
         }
         if watch.arm() {
-            watch.look_patiently(&mut woken).await;
+            // What happened there before was not seen.
+            done = false;
         }
     }
 }
@@ -73,8 +78,8 @@ type Woken = mpsc::Receiver<()>;
 enum Look {
     /// Report what is bad even if it was reported before.
     Reload,
-    /// Report what is bad at most once. With `events`: only if no more came in meanwhile.
-    Probe { report: bool, events: Option<u64> },
+    /// Report what is bad at most once, and count only if no more than these events came in meanwhile.
+    Probe { report: bool, events: u64 },
 }
 
 struct Watch {
@@ -99,8 +104,8 @@ struct Seen {
 struct Names {
     paths: BTreeSet<PathBuf>,
     directories: BTreeSet<PathBuf>,
-    /// Those that were written and not closed yet.
-    open: BTreeSet<PathBuf>,
+    /// Those that were written and not closed yet, and when they were written last.
+    open: BTreeMap<PathBuf, Instant>,
 }
 
 impl Seen {
@@ -110,6 +115,13 @@ impl Seen {
 
     fn events(&self) -> u64 {
         self.events.load(Ordering::Acquire)
+    }
+
+    /// Whether a writer is at work; one that has done nothing for [`RESTLESS`] is not.
+    fn is_open(&self) -> bool {
+        let mut names = self.names();
+        names.open.retain(|_, written| written.elapsed() < RESTLESS);
+        !names.open.is_empty()
     }
 
     /// Notes an event. Whether it concerns us.
@@ -125,9 +137,13 @@ impl Seen {
         let concerned = event.need_rescan() || !ours.is_empty();
         for path in ours {
             match event.kind {
-                EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => names.open.insert(path),
-                _ => names.open.remove(&path),
-            };
+                EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => {
+                    names.open.insert(path, Instant::now());
+                }
+                _ => {
+                    names.open.remove(&path);
+                }
+            }
         }
         if concerned {
             self.events.fetch_add(1, Ordering::Release);
@@ -152,8 +168,8 @@ impl Watch {
         Self { control, watcher, armed: BTreeMap::new(), seen }
     }
 
-    /// Watches the directories of the sources as they are now. Whether there is one that was not watched before: what
-    /// happened there before this moment was not seen.
+    /// Watches the directories of the sources as they are now. Whether there is something that was not watched before:
+    /// what happened there before this moment was not seen.
     fn arm(&mut self) -> bool {
         let mut names = Names::default();
         for path in self.control.watched() {
@@ -162,9 +178,10 @@ impl Watch {
         let wanted = names.watchable();
         let mut known = self.seen.names();
         names.open = std::mem::take(&mut known.open);
+        let changed = (&known.paths, &known.directories) != (&names.paths, &names.directories);
         *known = names;
         drop(known);
-        let Some(watcher) = &mut self.watcher else { return false };
+        let Some(watcher) = &mut self.watcher else { return changed };
         let gone: Vec<_> =
             self.armed.iter().filter(|(path, inode)| wanted.get(*path) != Some(inode)).collect();
         for (directory, _) in &gone {
@@ -173,7 +190,7 @@ impl Watch {
         }
         let mut armed = self.armed.clone();
         armed.retain(|path, inode| wanted.get(path) == Some(inode));
-        let mut new = false;
+        let mut new = changed;
         for (directory, inode) in wanted {
             if armed.contains_key(&directory) {
                 continue;
@@ -193,36 +210,32 @@ impl Watch {
         new
     }
 
-    /// Looks until what was read can be trusted: no file was open for writing, and no event came in meanwhile.
-    async fn look_patiently(&self, woken: &mut Woken) {
+    /// Looks until what was read can be trusted: no file was open for writing, and no event came in meanwhile. Not
+    /// done after [`RESTLESS`]: then it is time to listen to others, and to look again.
+    async fn look_patiently(&self, woken: &mut Woken) -> bool {
         let start = Instant::now();
         let mut rest = start;
-        loop {
+        while start.elapsed() < RESTLESS {
             // Events wake it up at once; the sleep before a look is the time in which none came.
-            while let Ok(Some(())) = timeout(SETTLE, woken.recv()).await {
+            if let Ok(Some(())) = timeout(SETTLE, woken.recv()).await {
                 rest = Instant::now();
-                if start.elapsed() >= RESTLESS {
-                    break;
-                }
+                continue;
             }
-            let impatient = start.elapsed() >= RESTLESS;
-            if impatient {
-                self.seen.names().open.clear();
-            } else if !self.seen.names().open.is_empty() {
+            if self.seen.is_open() {
                 continue;
             }
             let events = self.seen.events();
-            let report = impatient || rest.elapsed() >= PATIENCE;
-            let only_if = (!impatient).then_some(events);
-            let good = self.look(Look::Probe { report, events: only_if }).await;
-            let calm = impatient || self.seen.events() == events;
+            let report = rest.elapsed() >= PATIENCE;
+            let good = self.look(Look::Probe { report, events }).await;
+            let calm = self.seen.events() == events;
             if calm && (good || report) {
-                return;
+                return true;
             }
             if calm {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         }
+        false
     }
 
     /// Whether the settings are good. They are read where blocking is allowed.
@@ -231,7 +244,7 @@ impl Watch {
         let looked = tokio::task::spawn_blocking(move || match how {
             Look::Reload => control.reload("signal"),
             Look::Probe { report, events } => {
-                let calm = || events.is_none_or(|events| seen.events() == events);
+                let calm = || seen.events() == events;
                 control.probe("file", report, &calm)
             }
         });
@@ -270,10 +283,11 @@ impl Names {
     }
 
     fn concern(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         // `..data` and its like are how a mounted ConfigMap changes under the links that we read.
-        let swapped =
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("..data"));
-        let inside = path.parent().is_some_and(|parent| self.directories.contains(parent));
+        let swapped = name.starts_with("..data");
+        let inside = path.parent().is_some_and(|parent| self.directories.contains(parent))
+            && !matches!(variables::meaning(&name), Meaning::Ignored);
         swapped || inside || self.paths.contains(path)
     }
 }
