@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use super::edit::{self, New};
 use super::files;
-use super::layers::{Layer, Merged, Place};
-use super::live::{By, Change, Control, Refused, RolloutState, State};
+use super::layers::{Layer, Place};
+use super::live::{Change, Control, Refused, RolloutState};
 use super::load::{Overlay, load};
+use super::merged::Merged;
+use super::state::{By, State};
 use super::variables;
 use crate::decide::percentage::Percentage;
 use crate::side::Side;
@@ -48,7 +50,7 @@ impl Control {
         let mut cause = io::Error::from(io::ErrorKind::ResourceBusy);
         for _ in 0..TRIES {
             // What stands in the files is the base; and a file that is bad now is not written over.
-            if let Err(faults) = self.reload_locked(&mut state, "file") {
+            if let Err(faults) = self.reload_locked(&mut state, "file", &|| true) {
                 state.refuse(&faults);
                 return Err(Refused::Faults(faults));
             }

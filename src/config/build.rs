@@ -3,27 +3,23 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::Authority;
 
 use super::checks;
 use super::fault::Fault;
-use super::layers::Merged;
+use super::merged::Merged;
 use super::project::Url;
 use super::startup::{Log, Startup, TlsListener};
 use super::value::Typed;
 use crate::decide::bucket::Hash;
-use crate::decide::percentage::Percentage;
 use crate::decide::{self, Anonymous, Owner, Owners};
 use crate::identify::keyring::{Keyring, ProjectKeys, UnknownKeys};
-use crate::rewrite::schema::{Entry, SchemaMap};
+use crate::rewrite::schema::SchemaMap;
 use crate::rewrite::{self, CrossSchemaEmbeds, Unmapped};
 use crate::route::Route;
-use crate::secret::Secret;
 use crate::side::{Pair, Side};
 use crate::snapshot::Snapshot;
 use crate::{accept, forward, identify, restore};
@@ -241,84 +237,4 @@ pub(crate) fn keys(merged: &Merged) -> (Pair<ProjectKeys>, UnknownKeys) {
         _ => UnknownKeys::Refuse,
     };
     (keys, unknown)
-}
-
-// === reading typed values ===
-// `keys::KEYS` gives each key its kind and a default of that kind, and a test asks for all of them, so that the
-// fallbacks below are never seen.
-
-impl Merged {
-    /// The typed value of a known key.
-    pub(crate) fn value(&self, key: &str) -> &Typed {
-        self.values.get(key).unwrap_or(&Typed::Absent)
-    }
-
-    /// A text, word or path; empty when absent.
-    pub(crate) fn text(&self, key: &str) -> &str {
-        match self.value(key) {
-            Typed::Text(text) => text,
-            _ => "",
-        }
-    }
-
-    pub(crate) fn truth(&self, key: &str) -> bool {
-        matches!(self.value(key), Typed::Bool(true))
-    }
-
-    pub(crate) fn texts(&self, key: &str) -> &[String] {
-        match self.value(key) {
-            Typed::Texts(texts) => texts,
-            _ => &[],
-        }
-    }
-
-    pub(crate) fn secrets(&self, key: &str) -> &[Secret] {
-        match self.value(key) {
-            Typed::Secrets(secrets) => secrets,
-            _ => &[],
-        }
-    }
-
-    pub(crate) fn entries(&self, key: &str) -> &[Entry] {
-        match self.value(key) {
-            Typed::Entries(entries) => entries,
-            _ => &[],
-        }
-    }
-
-    pub(crate) fn address(&self, key: &str) -> Option<SocketAddr> {
-        match self.value(key) {
-            Typed::Address(address) => Some(*address),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn percentage(&self) -> Percentage {
-        match self.value("rollout.percentage") {
-            Typed::Percentage(percentage) => *percentage,
-            _ => Percentage::ZERO,
-        }
-    }
-
-    pub(crate) fn force(&self) -> Option<Side> {
-        Side::parse(self.text("rollout.force"))
-    }
-
-    fn integer(&self, key: &str) -> u64 {
-        match self.value(key) {
-            Typed::Integer(number) => *number,
-            _ => 0,
-        }
-    }
-
-    fn size(&self, key: &str) -> usize {
-        usize::try_from(self.integer(key)).unwrap_or(usize::MAX)
-    }
-
-    fn duration(&self, key: &str) -> Duration {
-        match self.value(key) {
-            Typed::Duration(duration) => *duration,
-            _ => Duration::ZERO,
-        }
-    }
 }

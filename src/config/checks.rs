@@ -9,9 +9,12 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::build::{self, ReadFile};
-use super::fault::Fault;
-use super::layers::{Merged, Place};
+use super::fault::{Fault, Faults};
+use super::files;
+use super::layers::Place;
+use super::merged::Merged;
 use super::project::{self, Url};
+use super::startup::Startup;
 use super::value::Typed;
 use crate::identify::keyring::{Keyring, Role};
 use crate::rewrite::schema::SchemaMap;
@@ -126,6 +129,20 @@ fn tls(merged: &Merged, faults: &mut Vec<Fault>) {
             push(faults, fault);
         }
     }
+}
+
+/// Whether the TLS files can be read: asked at a start and by `check` only. A certificate that is just being replaced
+/// must not stand in the way of a change of the percentage.
+pub(crate) fn tls_files(merged: &Merged, startup: &Startup) -> Result<(), Faults> {
+    let Some(tls) = &startup.tls else { return Ok(()) };
+    let mut faults = Vec::new();
+    for (key, path) in [("tls.cert", &tls.cert), ("tls.key", &tls.key)] {
+        if let Err(error) = files::read(path) {
+            let found = format!("{:?}: {error}", merged.text(key));
+            faults.push(Fault::new(merged.source(key), key, found, "a readable PEM file"));
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
 }
 
 fn listeners(merged: &Merged, faults: &mut Vec<Fault>) {

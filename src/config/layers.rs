@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider};
+use figment::{Metadata, Profile, Provider};
 use toml_edit::{ImDocument, Item};
 
 use super::fault::Fault;
 use super::keys::{KEYS, Key};
-use super::value::{self, Problem, Typed, quoted, shown};
+use super::value::{self, Problem, quoted, shown};
 use super::variables::{self, Meaning};
 
 /// The kinds of layer, lowest first.
@@ -52,13 +53,16 @@ pub(crate) struct Variable {
 impl Layer {
     /// The built-in defaults.
     pub(crate) fn defaults() -> Self {
-        let mut layer = Self::empty(Place::Defaults, "default");
-        for key in KEYS {
-            if let Some(value) = key.default.and_then(toml_value) {
-                insert(&mut layer.dict, key.name, value);
+        static DICT: LazyLock<Dict> = LazyLock::new(|| {
+            let mut dict = Dict::new();
+            for key in KEYS {
+                if let Some(value) = key.default.and_then(toml_value) {
+                    insert(&mut dict, key.name, value);
+                }
             }
-        }
-        layer
+            dict
+        });
+        Self { dict: DICT.clone(), ..Self::empty(Place::Defaults, "default") }
     }
 
     fn empty(place: Place, name: &str) -> Self {
@@ -82,13 +86,13 @@ impl Layer {
         match ImDocument::parse(text) {
             Err(error) => {
                 // Only the message: the error's own text shows the line, and with it maybe a key.
-                let line = error.span().map(|span| line_at(text, span.start));
+                let line = error.span().map(|span| Lines::of(text).at(span.start));
                 let source = place(name, line);
                 let found = error.message().lines().collect::<Vec<_>>().join("; ");
                 faults.push(Fault::new(source, "", found, "valid TOML"));
             }
             Ok(document) => {
-                note_lines(document.as_item(), "", text, path, &mut layer.origins);
+                note_lines(document.as_item(), "", &Lines::of(text), &mut layer.origins);
                 match Toml::from_str::<Dict>(text) {
                     Ok(dict) => layer.dict = dict,
                     Err(_) => faults.push(Fault::new(name, "", "unreadable TOML", "valid TOML")),
@@ -263,62 +267,6 @@ impl Provider for Layer {
     }
 }
 
-/// All layers as one: the typed value of every key, and the layer that holds it.
-pub(crate) struct Merged {
-    pub(crate) values: BTreeMap<&'static str, Typed>,
-    pub(crate) layers: Vec<Layer>,
-    holders: BTreeMap<&'static str, usize>,
-}
-
-impl Merged {
-    /// Merges layers, lowest first. Values that can't be parsed were reported by [`Layer::check`]; they become the
-    /// default here, so that the rest can be checked too.
-    pub(crate) fn new(layers: Vec<Layer>) -> Self {
-        let figment = layers.iter().fold(Figment::new(), |figment, layer| figment.merge(layer));
-        // Asked for once: figment merges anew for every question.
-        let merged = figment.data().ok().and_then(|mut data| data.remove(&Profile::Default));
-        let merged = Value::from(merged.unwrap_or_default());
-        let (mut values, mut holders) = (BTreeMap::new(), BTreeMap::new());
-        for key in KEYS {
-            let found = merged.find_ref(key.name);
-            let fallback = || key.default.and_then(toml_value);
-            let typed = found
-                .and_then(|value| value::parse(key, value, true).ok())
-                .or_else(|| fallback().and_then(|value| value::parse(key, &value, true).ok()));
-            values.insert(key.name, typed.unwrap_or(Typed::Absent));
-            let metadata = found.and_then(|value| figment.get_metadata(value.tag()));
-            let layer =
-                metadata.and_then(|metadata| layers.iter().position(|l| l.name == metadata.name));
-            holders.insert(key.name, layer.unwrap_or_default());
-        }
-        Self { values, layers, holders }
-    }
-
-    /// The layer that holds `key`.
-    pub(crate) fn holder(&self, key: &str) -> &Layer {
-        &self.layers[self.holders.get(key).copied().unwrap_or_default()]
-    }
-
-    /// Which source holds `key`, without a line, which would be wrong after the next edit.
-    pub(crate) fn holder_name(&self, key: &str) -> String {
-        let layer = self.holder(key);
-        match (layer.place, layer.origin(key).and_then(|origin| origin.variable.as_ref())) {
-            (Place::WatchDir, Some(variable)) => format!("{}/{variable}", layer.name),
-            (Place::Environment, Some(variable)) => format!("{variable} ({})", layer.name),
-            _ => layer.name.clone(),
-        }
-    }
-
-    /// Where the value of `key` was written.
-    pub(crate) fn source(&self, key: &str) -> String {
-        let own = KEYS
-            .iter()
-            .find(|known| known.name == key)
-            .map_or_else(|| Key::owning(key).map_or(key, |table| table.name), |known| known.name);
-        self.holder(own).source(key)
-    }
-}
-
 const EMPTY: &str =
     "settings, or at least a comment: an empty file is taken for one that is being written";
 
@@ -334,7 +282,7 @@ fn place(name: &str, line: Option<usize>) -> String {
 }
 
 /// A value written as TOML.
-fn toml_value(text: &str) -> Option<Value> {
+pub(crate) fn toml_value(text: &str) -> Option<Value> {
     Toml::from_str::<Dict>(&format!("x = {text}")).ok()?.remove("x")
 }
 
@@ -363,25 +311,30 @@ fn insert(dict: &mut Dict, path: &str, value: Value) {
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+/// Where the lines of a text begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self(std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect())
+    }
+
+    /// The line of an offset, counted from 1.
+    fn at(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
 }
 
-/// Notes the line of every key of a document, and of every item of its lists.
-fn note_lines(
-    item: &Item,
-    prefix: &str,
-    text: &str,
-    path: &Path,
-    origins: &mut BTreeMap<String, Origin>,
-) {
+/// Notes the line of every key of a document.
+fn note_lines(item: &Item, prefix: &str, lines: &Lines, origins: &mut BTreeMap<String, Origin>) {
     let Some(table) = item.as_table_like() else { return };
     for (name, value) in table.iter() {
         let dotted = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
         let span = table.key(name).and_then(toml_edit::Key::span).or_else(|| value.span());
-        let line = span.map(|span| line_at(text, span.start));
-        let origin = Origin { variable: None, file: Some(path.to_owned()), line };
+        let line = span.map(|span| lines.at(span.start));
+        let origin = Origin { line, ..Origin::default() };
         origins.insert(dotted.clone(), origin);
-        note_lines(value, &dotted, text, path, origins);
+        note_lines(value, &dotted, lines, origins);
     }
 }

@@ -7,18 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
-use super::audit::{self, Audit, Record};
+use super::audit::{Audit, Record};
+use super::checks;
 use super::fault::{Fault, Faults};
-use super::files;
-use super::keys::KEYS;
-use super::layers::Merged;
 use super::load::{Attempt, Loaded, Overlay, load};
 use super::startup::Startup;
-use super::value::Typed;
+use super::state::{By, State, audit_file, changes, now, waiting_for_restart};
 use crate::decide::percentage::Percentage;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
@@ -125,31 +121,6 @@ pub struct Control {
     state: Mutex<State>,
 }
 
-/// What only the writer knows.
-pub(super) struct State {
-    /// The sources as they were when the running snapshot was last confirmed by them.
-    pub(super) merged: Merged,
-    /// The configuration file, once it was there.
-    pub(super) file: Option<PathBuf>,
-    watched: BTreeSet<PathBuf>,
-    /// What the process started with: keys that wait for a restart are compared with it.
-    started: BTreeMap<&'static str, Typed>,
-    warnings: Vec<String>,
-    reloads: ReloadState,
-    /// How the files stood when they were refused: the same files are not reported twice.
-    refused: Option<Vec<Stamp>>,
-    audit: Audit,
-}
-
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
-
-/// Who changes something, and why.
-pub(super) struct By<'a> {
-    pub(super) actor: &'a str,
-    /// Empty: which keys changed is said instead.
-    pub(super) reason: &'a str,
-}
-
 impl Control {
     /// Reads all sources and makes the first snapshot (epoch 1).
     ///
@@ -158,6 +129,7 @@ impl Control {
     pub fn start(sources: Sources) -> Result<(Arc<Self>, Startup, Vec<String>), Faults> {
         let Attempt { watched, outcome } = load(&sources, false, &Overlay::new());
         let Loaded { built, merged, file } = outcome?;
+        checks::tls_files(&merged, &built.startup)?;
         let audit = Audit::open(audit_file(&sources, &merged));
         let mut snapshot = built.snapshot;
         snapshot.epoch = 1;
@@ -197,26 +169,41 @@ impl Control {
     /// Every fault; the last good snapshot stays.
     pub fn reload(&self, actor: &str) -> Result<bool, Faults> {
         let mut state = self.lock();
-        self.reload_locked(&mut state, actor).inspect_err(|faults| state.refuse(faults))
+        self.reload_locked(&mut state, actor, &|| true).inspect_err(|faults| state.refuse(faults))
     }
 
     /// Like [`Control::reload`], for those who ask again and again: files that were refused as they stand are not
-    /// reported twice, and with `patient` not even once, because they may be in the middle of being written.
-    pub(super) fn probe(&self, actor: &str, patient: bool) -> Result<bool, Faults> {
+    /// reported twice, and without `report` not even once, because they may be in the middle of being written. What
+    /// was read counts only if the files are `calm` afterwards: half a file can be good TOML with the number missing.
+    pub(super) fn probe(
+        &self,
+        actor: &str,
+        report: bool,
+        calm: &dyn Fn() -> bool,
+    ) -> Result<bool, Faults> {
         let mut state = self.lock();
-        self.reload_locked(&mut state, actor).inspect_err(|faults| {
-            let stamps = Some(state.stamps());
-            if !patient && (state.refused != stamps || state.reloads.faults != faults.0) {
+        self.reload_locked(&mut state, actor, calm).inspect_err(|faults| {
+            let known =
+                state.refused.as_ref() == Some(&state.stamps()) && state.reloads.faults == faults.0;
+            if report && !known && calm() {
                 state.refuse(faults);
             }
         })
     }
 
-    pub(super) fn reload_locked(&self, state: &mut State, actor: &str) -> Result<bool, Faults> {
+    pub(super) fn reload_locked(
+        &self,
+        state: &mut State,
+        actor: &str,
+        calm: &dyn Fn() -> bool,
+    ) -> Result<bool, Faults> {
         let Attempt { watched, outcome } =
             load(&self.sources, state.file.is_some(), &Overlay::new());
         state.watched.clone_from(&watched);
         let loaded = outcome?;
+        if !calm() {
+            return Ok(false);
+        }
         state.refuse_reshuffle(&loaded.merged)?;
         Ok(self.adopt(state, loaded, &By { actor, reason: "" }))
     }
@@ -311,132 +298,4 @@ impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Control").field("file", &self.sources.file).finish_non_exhaustive()
     }
-}
-
-impl State {
-    /// A change of salt or hash deals all buckets anew: users would move at random.
-    pub(super) fn refuse_reshuffle(&self, merged: &Merged) -> Result<(), Faults> {
-        if self.merged.percentage() == Percentage::ZERO || merged.truth("rollout.allow_reshuffle") {
-            return Ok(());
-        }
-        let changed = ["rollout.salt", "rollout.hash"]
-            .into_iter()
-            .filter(|key| self.merged.value(key) != merged.value(key));
-        let faults: Vec<_> = changed
-            .map(|key| {
-                let (old, new) = (self.merged.text(key), merged.text(key));
-                let allowed = format!(
-                    "{old:?} while the percentage is above 0 (it is {}), or rollout.allow_reshuffle = true: \
-                     users would change sides at random",
-                    self.merged.percentage()
-                );
-                Fault::new(merged.source(key), key, format!("{new:?}"), allowed)
-            })
-            .collect();
-        if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
-    }
-
-    /// Notes a refused reload.
-    pub(super) fn refuse(&mut self, faults: &Faults) {
-        for fault in &faults.0 {
-            tracing::error!(%fault, "settings refused; the last good ones stay");
-        }
-        self.reloads.failed += 1;
-        self.reloads.last_failure = Some(now());
-        self.reloads.faults.clone_from(&faults.0);
-        self.refused = Some(self.stamps());
-    }
-
-    fn stamps(&self) -> Vec<Stamp> {
-        self.watched.iter().map(|path| files::stamp(path)).collect()
-    }
-
-    fn record(&mut self, epoch: u64, merged: &Merged, changed: &[&str], by: &By<'_>) {
-        let rollout = changed.iter().any(|key| key.starts_with("rollout."));
-        let (from, to) = if rollout {
-            (describe(&self.merged), describe(merged))
-        } else {
-            (audit::SETTINGS.to_owned(), audit::SETTINGS.to_owned())
-        };
-        let reason = if by.reason.is_empty() {
-            format!("changed: {}", changed.join(", "))
-        } else {
-            by.reason.to_owned()
-        };
-        let source = if rollout {
-            merged.holder_name("rollout.percentage")
-        } else {
-            changed.first().map(|key| merged.holder_name(key)).unwrap_or_default()
-        };
-        self.audit.add(new_record(
-            epoch,
-            (from, to),
-            &By { actor: by.actor, reason: &reason },
-            source,
-        ));
-    }
-
-    /// A number that was changed while nothing ran is a change too.
-    fn note_start(&mut self) {
-        let to = describe(&self.merged);
-        if let Some(from) = self.audit.last_rollout().filter(|from| **from != to).map(str::to_owned)
-        {
-            let by = By { actor: "start", reason: "changed while the proxy was stopped" };
-            let source = self.merged.holder_name("rollout.percentage");
-            self.audit.add(new_record(1, (from, to), &by, source));
-        }
-    }
-
-    fn all_warnings(&self) -> Vec<String> {
-        let waiting = waiting_for_restart(&self.started, &self.merged);
-        let waiting = waiting.into_iter().map(|key| {
-            format!("{key} was changed in {}: it needs a restart", self.merged.source(key))
-        });
-        let trouble = self.audit.trouble.iter().map(|trouble| format!("audit file: {trouble}"));
-        self.warnings.iter().cloned().chain(waiting).chain(trouble).collect()
-    }
-}
-
-/// The live keys whose values differ.
-fn changes(old: &Merged, new: &Merged) -> Vec<&'static str> {
-    let live = KEYS.iter().filter(|key| !key.restart).map(|key| key.name);
-    live.filter(|key| old.value(key) != new.value(key)).collect()
-}
-
-fn waiting_for_restart(started: &BTreeMap<&'static str, Typed>, new: &Merged) -> Vec<&'static str> {
-    let fixed = KEYS.iter().filter(|key| key.restart).map(|key| key.name);
-    fixed.filter(|key| started.get(key).unwrap_or(&Typed::Absent) != new.value(key)).collect()
-}
-
-/// `10`, `10 forced old`.
-fn describe(merged: &Merged) -> String {
-    let percentage = merged.percentage();
-    merged
-        .force()
-        .map_or_else(|| percentage.to_string(), |side| format!("{percentage} forced {side}"))
-}
-
-fn audit_file(sources: &Sources, merged: &Merged) -> Option<PathBuf> {
-    let file = merged.text("rollout.audit_file");
-    (!file.is_empty()).then(|| sources.directory().join(file))
-}
-
-fn new_record(epoch: u64, (from, to): (String, String), by: &By<'_>, source: String) -> Record {
-    // A line stays far below what the audit reads back at once.
-    let cut = |text: &str| text.chars().take(2_000).collect();
-    Record {
-        time: now(),
-        epoch,
-        from,
-        to,
-        actor: cut(by.actor),
-        reason: cut(by.reason),
-        source,
-        previous: String::new(),
-        hash: String::new(),
-    }
-}
-
-fn now() -> String {
-    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
 }

@@ -9,8 +9,9 @@ use super::build::{self, Built};
 use super::envfile;
 use super::fault::{Fault, Faults};
 use super::files;
-use super::layers::{Layer, Merged, Origin, Place, Variable};
+use super::layers::{Layer, Origin, Place, Variable};
 use super::live::Sources;
+use super::merged::Merged;
 use super::value::quoted;
 use super::variables::{self, Meaning};
 

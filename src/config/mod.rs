@@ -20,7 +20,9 @@ mod files;
 mod keys;
 mod layers;
 mod load;
+mod merged;
 mod project;
+mod state;
 mod tables;
 mod value;
 mod variables;
@@ -54,6 +56,7 @@ pub struct Report {
 /// Every fault of every source.
 pub fn check(sources: &Sources) -> Result<Report, Faults> {
     let loaded = load(sources, false, &Overlay::new()).outcome?;
+    checks::tls_files(&loaded.merged, &loaded.built.startup)?;
     let provenance = KEYS.iter().map(|key| (key.name.to_owned(), loaded.merged.source(key.name)));
     Ok(Report {
         provenance: provenance.collect(),

@@ -1,115 +1,85 @@
 //! Watches every source and reloads when one changes: inotify for speed, SIGHUP for operators, and a slow poll for
 //! file systems that send no events.
 //!
-//! Nothing is decided by an event itself: it only says when to look. A file that was closed, renamed, linked or
-//! removed is looked at after [`SETTLE`] without further events; one that is still open for writing waits for its
-//! close, or [`PATIENCE`]. Settings that are bad are looked at again for [`PATIENCE`] before they are reported, so
-//! that a file caught in the middle of being written is no fault.
+//! Nothing is decided by an event itself: it only says when to look, which is after [`SETTLE`] without further events,
+//! and not while a file is open for writing. What was read while events came in is thrown away and read again: half of
+//! a file can be good TOML with the number missing. Settings that are bad are looked at again for [`PATIENCE`] before
+//! they are reported, so that a file that is replaced in several steps is no fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::live::Control;
+use super::variables::{self, Meaning};
 
 /// Quiet time after an event: a writer that replaces several files, or writes twice, is seen once.
 const SETTLE: Duration = Duration::from_millis(2);
-/// The longest wait for quiet; a source that is written all the time is still read this often.
-const SETTLE_LONGEST: Duration = Duration::from_millis(8);
-/// How long a half-written file may stay so without being reported.
+/// How long sources may be bad without being reported.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a writer is waited for that does nothing and doesn't close its file; and how long sources that never rest
+/// keep the watcher from everything else.
+const RESTLESS: Duration = Duration::from_secs(1);
 /// Between two looks at a bad file within [`PATIENCE`].
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// The safety poll.
 const POLL: Duration = Duration::from_secs(5);
-/// Events waiting to be looked at. When it is full one is dropped: those before it lead to the same look.
-const QUEUE: usize = 64;
-
-/// What an event means for us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hint {
-    /// A source is being written.
-    Writing,
-    /// A source was written, replaced or removed.
-    Settled,
-}
-
 /// Starts watching, on the tokio runtime that this is called on. Dropping or aborting the handle's task ends it.
 ///
 /// # Errors
 /// SIGHUP can't be listened to. A system without inotify is no error: the poll stays.
 pub fn spawn(control: Arc<Control>) -> std::io::Result<JoinHandle<()>> {
     let hangup = signal(SignalKind::hangup())?;
-    let (hints, queue) = mpsc::channel(QUEUE);
-    let mut watch = Watch::new(control, hints);
+    // One wake-up is as good as many: it only says that there is something to look at.
+    let (wake, woken) = mpsc::channel(1);
+    let mut watch = Watch::new(control, wake);
     // Before this returns: a change right after the start is not missed.
     watch.arm();
-    Ok(tokio::spawn(run(watch, queue, hangup)))
+    Ok(tokio::spawn(run(watch, woken, hangup)))
 }
 
-async fn run(
-    mut watch: Watch,
-    mut queue: mpsc::Receiver<Hint>,
-    mut hangup: tokio::signal::unix::Signal,
-) {
+async fn run(mut watch: Watch, mut woken: Woken, mut hangup: Signal) {
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut done = true;
     loop {
         tokio::select! {
-            Some(hint) = queue.recv() => {
-                settle(hint, &mut queue).await;
-                watch.look_patiently("file").await;
-            }
             Some(()) = hangup.recv() => {
                 tracing::info!("SIGHUP: reading the settings again");
-                watch.look(Look::Reload("signal")).await;
+                watch.look(Look::Reload).await;
             }
-            _ = poll.tick() => watch.look_patiently("file").await,
+            Some(()) = woken.recv() => done = watch.look_patiently(&mut woken).await,
+            () = std::future::ready(()), if !done => done = watch.look_patiently(&mut woken).await,
+            _ = poll.tick() => done = watch.look_patiently(&mut woken).await,
         }
         if watch.arm() {
-            watch.look_patiently("file").await;
+            // What happened there before was not seen.
+            done = false;
         }
     }
 }
 
-/// Waits until the writer seems to be done.
-async fn settle(first: Hint, queue: &mut mpsc::Receiver<Hint>) {
-    let start = Instant::now();
-    let mut hint = first;
-    loop {
-        let (quiet, longest) = match hint {
-            Hint::Settled => (SETTLE, SETTLE_LONGEST),
-            Hint::Writing => (PATIENCE, PATIENCE),
-        };
-        let left = longest.saturating_sub(start.elapsed());
-        match timeout(quiet.min(left), queue.recv()).await {
-            Ok(Some(Hint::Settled)) => hint = Hint::Settled,
-            // A second writer after a closed one: its own close follows.
-            Ok(Some(Hint::Writing)) => {}
-            Ok(None) | Err(_) => return,
-        }
-    }
-}
+/// Told that events came in.
+type Woken = mpsc::Receiver<()>;
 
 /// How to look.
 #[derive(Clone, Copy)]
 enum Look {
     /// Report what is bad even if it was reported before.
-    Reload(&'static str),
-    /// Report what is bad once.
-    Probe(&'static str),
-    /// Don't report.
-    Patient(&'static str),
+    Reload,
+    /// Report what is bad at most once, and count only if no more than these events came in meanwhile.
+    Probe { report: bool, events: u64 },
 }
 
 struct Watch {
@@ -117,52 +87,101 @@ struct Watch {
     watcher: Option<RecommendedWatcher>,
     /// The directories that inotify watches now, each with its inode: one that was replaced is another.
     armed: BTreeMap<PathBuf, u64>,
-    /// The names that count in them, shared with the event handler.
-    names: Arc<Mutex<Names>>,
+    /// Shared with the event handler.
+    seen: Arc<Seen>,
 }
 
-/// Which events concern us.
+/// What the event handler knows and tells.
+#[derive(Default)]
+struct Seen {
+    names: Mutex<Names>,
+    /// How many events concerned us.
+    events: AtomicU64,
+}
+
+/// The names that count in the watched directories.
 #[derive(Default)]
 struct Names {
     paths: BTreeSet<PathBuf>,
     directories: BTreeSet<PathBuf>,
+    /// Those that were written and not closed yet, and when they were written last.
+    open: BTreeMap<PathBuf, Instant>,
+}
+
+impl Seen {
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn events(&self) -> u64 {
+        self.events.load(Ordering::Acquire)
+    }
+
+    /// Whether a writer is at work; one that has done nothing for [`RESTLESS`] is not.
+    fn is_open(&self) -> bool {
+        let mut names = self.names();
+        names.open.retain(|_, written| written.elapsed() < RESTLESS);
+        !names.open.is_empty()
+    }
+
+    /// Notes an event. Whether it concerns us.
+    fn note(&self, event: &Event) -> bool {
+        let mut names = self.names();
+        if event.need_rescan() {
+            // Events were lost, maybe the closing of a file.
+            names.open.clear();
+        }
+        let ours =
+            event.paths.iter().filter(|path| means_change(&event.kind) && names.concern(path));
+        let ours: Vec<_> = ours.cloned().collect();
+        let concerned = event.need_rescan() || !ours.is_empty();
+        for path in ours {
+            match event.kind {
+                EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => {
+                    names.open.insert(path, Instant::now());
+                }
+                _ => {
+                    names.open.remove(&path);
+                }
+            }
+        }
+        if concerned {
+            self.events.fetch_add(1, Ordering::Release);
+        }
+        concerned
+    }
 }
 
 impl Watch {
-    fn new(control: Arc<Control>, hints: mpsc::Sender<Hint>) -> Self {
-        let names = Arc::new(Mutex::new(Names::default()));
-        let known = Arc::clone(&names);
+    fn new(control: Arc<Control>, wake: mpsc::Sender<()>) -> Self {
+        let seen = Arc::new(Seen::default());
+        let told = Arc::clone(&seen);
         let handler = move |event: notify::Result<Event>| {
-            let hint = match event {
-                Ok(event) if event.need_rescan() => Some(Hint::Settled),
-                Ok(event) => {
-                    let names = known.lock().unwrap_or_else(PoisonError::into_inner);
-                    hint_of(&event.kind)
-                        .filter(|_| event.paths.iter().any(|path| names.concern(path)))
-                }
-                Err(_) => Some(Hint::Settled),
-            };
-            if let Some(hint) = hint {
-                // Full: the ones before it lead to the same look.
-                _ = hints.try_send(hint);
+            if event.is_ok_and(|event| told.note(&event)) {
+                // Full: the look is still to come.
+                _ = wake.try_send(());
             }
         };
         let watcher = notify::recommended_watcher(handler)
             .inspect_err(|error| tracing::warn!(%error, "no file events; settings are polled"))
             .ok();
-        Self { control, watcher, armed: BTreeMap::new(), names }
+        Self { control, watcher, armed: BTreeMap::new(), seen }
     }
 
-    /// Watches the directories of the sources as they are now. Whether there is one that was not watched before: what
-    /// happened there before this moment was not seen.
+    /// Watches the directories of the sources as they are now. Whether there is something that was not watched before:
+    /// what happened there before this moment was not seen.
     fn arm(&mut self) -> bool {
         let mut names = Names::default();
         for path in self.control.watched() {
             names.add(&path);
         }
         let wanted = names.watchable();
-        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
-        let Some(watcher) = &mut self.watcher else { return false };
+        let mut known = self.seen.names();
+        names.open = std::mem::take(&mut known.open);
+        let changed = (&known.paths, &known.directories) != (&names.paths, &names.directories);
+        *known = names;
+        drop(known);
+        let Some(watcher) = &mut self.watcher else { return changed };
         let gone: Vec<_> =
             self.armed.iter().filter(|(path, inode)| wanted.get(*path) != Some(inode)).collect();
         for (directory, _) in &gone {
@@ -171,7 +190,7 @@ impl Watch {
         }
         let mut armed = self.armed.clone();
         armed.retain(|path, inode| wanted.get(path) == Some(inode));
-        let mut new = false;
+        let mut new = changed;
         for (directory, inode) in wanted {
             if armed.contains_key(&directory) {
                 continue;
@@ -191,24 +210,43 @@ impl Watch {
         new
     }
 
-    async fn look_patiently(&self, actor: &'static str) {
+    /// Looks until what was read can be trusted: no file was open for writing, and no event came in meanwhile. Not
+    /// done after [`RESTLESS`]: then it is time to listen to others, and to look again.
+    async fn look_patiently(&self, woken: &mut Woken) -> bool {
         let start = Instant::now();
-        while !self.look(Look::Patient(actor)).await {
-            if start.elapsed() >= PATIENCE {
-                self.look(Look::Probe(actor)).await;
-                return;
+        let mut rest = start;
+        while start.elapsed() < RESTLESS {
+            // Events wake it up at once; the sleep before a look is the time in which none came.
+            if let Ok(Some(())) = timeout(SETTLE, woken.recv()).await {
+                rest = Instant::now();
+                continue;
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            if self.seen.is_open() {
+                continue;
+            }
+            let events = self.seen.events();
+            let report = rest.elapsed() >= PATIENCE;
+            let good = self.look(Look::Probe { report, events }).await;
+            let calm = self.seen.events() == events;
+            if calm && (good || report) {
+                return true;
+            }
+            if calm {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
         }
+        false
     }
 
     /// Whether the settings are good. They are read where blocking is allowed.
     async fn look(&self, how: Look) -> bool {
-        let control = Arc::clone(&self.control);
+        let (control, seen) = (Arc::clone(&self.control), Arc::clone(&self.seen));
         let looked = tokio::task::spawn_blocking(move || match how {
-            Look::Reload(actor) => control.reload(actor),
-            Look::Probe(actor) => control.probe(actor, false),
-            Look::Patient(actor) => control.probe(actor, true),
+            Look::Reload => control.reload("signal"),
+            Look::Probe { report, events } => {
+                let calm = || seen.events() == events;
+                control.probe("file", report, &calm)
+            }
         });
         // A look that panicked has said so itself; the next event or poll looks again.
         matches!(looked.await, Ok(Ok(_)))
@@ -245,22 +283,19 @@ impl Names {
     }
 
     fn concern(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         // `..data` and its like are how a mounted ConfigMap changes under the links that we read.
-        let swapped =
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("..data"));
-        let inside = path.parent().is_some_and(|parent| self.directories.contains(parent));
+        let swapped = name.starts_with("..data");
+        let inside = path.parent().is_some_and(|parent| self.directories.contains(parent))
+            && !matches!(variables::meaning(&name), Meaning::Ignored);
         swapped || inside || self.paths.contains(path)
     }
 }
 
-fn hint_of(kind: &EventKind) -> Option<Hint> {
+/// Opening and reading are no changes, and we do them ourselves.
+const fn means_change(kind: &EventKind) -> bool {
     match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Hint::Settled),
-        // Opening and reading, which we do ourselves.
-        EventKind::Access(_) => None,
-        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => Some(Hint::Writing),
-        // A new file is written next; a new link or a hard link is complete, and is seen after the same patience.
-        EventKind::Create(_) => Some(Hint::Writing),
-        _ => Some(Hint::Settled),
+        EventKind::Access(access) => matches!(access, AccessKind::Close(AccessMode::Write)),
+        _ => true,
     }
 }

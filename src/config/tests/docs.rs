@@ -62,7 +62,7 @@ fn the_shipped_file_is_good_and_holds_every_key_with_its_default() {
     let loaded = crate::config::load::load(&at("config.toml"), false, &Default::default());
     let merged = loaded.outcome.unwrap().merged;
     let defaults =
-        crate::config::layers::Merged::new(vec![crate::config::layers::Layer::defaults()]);
+        crate::config::merged::Merged::new(vec![crate::config::layers::Layer::defaults()]);
     for key in
         KEYS.iter().filter(|key| !key.name.starts_with("schema.") && !key.name.ends_with(".url"))
     {

@@ -313,6 +313,21 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
+fn tls_files_are_looked_at_by_check_and_at_start_and_never_by_a_reload() {
+    let home =
+        Home::with("[tls]\nlisten = \"127.0.0.1:8443\"\ncert = \"c.pem\"\nkey = \"k.pem\"\n");
+    home.write("k.pem", "key");
+    let faults = home.faults();
+    assert_eq!(faults.lines().count(), 1, "{faults}");
+    assert!(faults.contains("tls.cert: found \"c.pem\": No such file"), "{faults}");
+    assert!(Control::start(home.sources()).is_err());
+    home.write("c.pem", "cert");
+    let control = home.start();
+    fs::remove_file(home.path("c.pem")).unwrap();
+    assert_eq!(control.apply(&set("11")).unwrap().percentage, percent("11"));
+}
+
+#[test]
 fn a_private_ca_is_read_at_once() {
     let with = |home: Home| home.env("CUTOVER_PROJECTS__NEW__CA", "ca.pem");
     assert!(

@@ -117,6 +117,27 @@ fn a_file_caught_half_written_is_no_fault() {
     assert_eq!(watched.control.reloads().failed, 0, "{:?}", watched.control.reloads());
 }
 
+/// Half of a file can be good TOML without the number, and the default would be 0 %.
+#[test]
+fn a_file_that_is_written_all_the_time_is_never_taken_by_half() {
+    use std::io::Write as _;
+    let watched = Watched::new(Home::new(GOOD));
+    let top = "# a line that makes the file longer than one write\n".repeat(200);
+    for n in 0..300 {
+        let text = Watched::file(&(n % 90 + 1).to_string())
+            .replace("[rollout]", &format!("{top}[rollout]"));
+        let mut file = fs::File::create(watched.home.path("config.toml")).unwrap();
+        for piece in text.as_bytes().chunks(1024) {
+            file.write_all(piece).unwrap();
+        }
+    }
+    watched.home.write("config.toml", &Watched::file("99"));
+    watched.becomes("99");
+    let numbers: Vec<_> = watched.control.history(1_000).into_iter().map(|r| r.to).collect();
+    assert!(!numbers.contains(&"0".to_owned()), "{numbers:?}");
+    assert_eq!(watched.control.reloads().failed, 0, "{:?}", watched.control.reloads());
+}
+
 #[test]
 fn garbage_is_reported_each_time() {
     let watched = Watched::new(Home::new(GOOD));

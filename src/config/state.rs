@@ -1,0 +1,172 @@
+//! What only the writer of the settings knows: what runs, what was refused, what was recorded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::audit::{self, Audit, Record};
+use super::fault::{Fault, Faults};
+use super::files;
+use super::keys::KEYS;
+use super::live::{ReloadState, Sources};
+use super::merged::Merged;
+use super::value::Typed;
+use crate::decide::percentage::Percentage;
+
+/// What only the writer knows.
+pub(super) struct State {
+    /// The sources as they were when the running snapshot was last confirmed by them.
+    pub(super) merged: Merged,
+    /// The configuration file, once it was there.
+    pub(super) file: Option<PathBuf>,
+    pub(super) watched: BTreeSet<PathBuf>,
+    /// What the process started with: keys that wait for a restart are compared with it.
+    pub(super) started: BTreeMap<&'static str, Typed>,
+    pub(super) warnings: Vec<String>,
+    pub(super) reloads: ReloadState,
+    /// How the files stood when they were refused: the same files are not reported twice.
+    pub(super) refused: Option<Vec<Stamp>>,
+    pub(super) audit: Audit,
+}
+
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+/// Who changes something, and why.
+pub(super) struct By<'a> {
+    pub(super) actor: &'a str,
+    /// Empty: which keys changed is said instead.
+    pub(super) reason: &'a str,
+}
+
+impl State {
+    /// A change of salt or hash deals all buckets anew: users would move at random.
+    pub(super) fn refuse_reshuffle(&self, merged: &Merged) -> Result<(), Faults> {
+        if self.merged.percentage() == Percentage::ZERO || merged.truth("rollout.allow_reshuffle") {
+            return Ok(());
+        }
+        let changed = ["rollout.salt", "rollout.hash"]
+            .into_iter()
+            .filter(|key| self.merged.value(key) != merged.value(key));
+        let faults: Vec<_> = changed
+            .map(|key| {
+                let (old, new) = (self.merged.text(key), merged.text(key));
+                let allowed = format!(
+                    "{old:?} while the percentage is above 0 (it is {}), or rollout.allow_reshuffle = true: \
+                     users would change sides at random",
+                    self.merged.percentage()
+                );
+                Fault::new(merged.source(key), key, format!("{new:?}"), allowed)
+            })
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+    }
+
+    /// Notes a refused reload.
+    pub(super) fn refuse(&mut self, faults: &Faults) {
+        for fault in &faults.0 {
+            tracing::error!(%fault, "settings refused; the last good ones stay");
+        }
+        self.reloads.failed += 1;
+        self.reloads.last_failure = Some(now());
+        self.reloads.faults.clone_from(&faults.0);
+        self.refused = Some(self.stamps());
+    }
+
+    pub(super) fn stamps(&self) -> Vec<Stamp> {
+        self.watched.iter().map(|path| files::stamp(path)).collect()
+    }
+
+    pub(super) fn record(&mut self, epoch: u64, merged: &Merged, changed: &[&str], by: &By<'_>) {
+        let rollout = changed.iter().any(|key| key.starts_with("rollout."));
+        let (from, to) = if rollout {
+            (describe(&self.merged), describe(merged))
+        } else {
+            (audit::SETTINGS.to_owned(), audit::SETTINGS.to_owned())
+        };
+        let reason = if by.reason.is_empty() {
+            format!("changed: {}", changed.join(", "))
+        } else {
+            by.reason.to_owned()
+        };
+        let source = if rollout {
+            merged.holder_name("rollout.percentage")
+        } else {
+            changed.first().map(|key| merged.holder_name(key)).unwrap_or_default()
+        };
+        self.audit.add(new_record(
+            epoch,
+            (from, to),
+            &By { actor: by.actor, reason: &reason },
+            source,
+        ));
+    }
+
+    /// A number that was changed while nothing ran is a change too.
+    pub(super) fn note_start(&mut self) {
+        let to = describe(&self.merged);
+        if let Some(from) = self.audit.last_rollout().filter(|from| **from != to).map(str::to_owned)
+        {
+            let by = By { actor: "start", reason: "changed while the proxy was stopped" };
+            let source = self.merged.holder_name("rollout.percentage");
+            self.audit.add(new_record(1, (from, to), &by, source));
+        }
+    }
+
+    pub(super) fn all_warnings(&self) -> Vec<String> {
+        let waiting = waiting_for_restart(&self.started, &self.merged);
+        let waiting = waiting.into_iter().map(|key| {
+            format!("{key} was changed in {}: it needs a restart", self.merged.source(key))
+        });
+        let trouble = self.audit.trouble.iter().map(|trouble| format!("audit file: {trouble}"));
+        self.warnings.iter().cloned().chain(waiting).chain(trouble).collect()
+    }
+}
+
+/// The live keys whose values differ.
+pub(super) fn changes(old: &Merged, new: &Merged) -> Vec<&'static str> {
+    let live = KEYS.iter().filter(|key| !key.restart).map(|key| key.name);
+    live.filter(|key| old.value(key) != new.value(key)).collect()
+}
+
+pub(super) fn waiting_for_restart(
+    started: &BTreeMap<&'static str, Typed>,
+    new: &Merged,
+) -> Vec<&'static str> {
+    let fixed = KEYS.iter().filter(|key| key.restart).map(|key| key.name);
+    fixed.filter(|key| started.get(key).unwrap_or(&Typed::Absent) != new.value(key)).collect()
+}
+
+/// `10`, `10 forced old`.
+fn describe(merged: &Merged) -> String {
+    let percentage = merged.percentage();
+    merged
+        .force()
+        .map_or_else(|| percentage.to_string(), |side| format!("{percentage} forced {side}"))
+}
+
+pub(super) fn audit_file(sources: &Sources, merged: &Merged) -> Option<PathBuf> {
+    let file = merged.text("rollout.audit_file");
+    (!file.is_empty()).then(|| sources.directory().join(file))
+}
+
+fn new_record(epoch: u64, (from, to): (String, String), by: &By<'_>, source: String) -> Record {
+    // A line stays far below what the audit reads back at once.
+    let cut = |text: &str| text.chars().take(2_000).collect();
+    Record {
+        time: now(),
+        epoch,
+        from,
+        to,
+        actor: cut(by.actor),
+        reason: cut(by.reason),
+        source,
+        previous: String::new(),
+        hash: String::new(),
+    }
+}
+
+pub(super) fn now() -> String {
+    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+}
