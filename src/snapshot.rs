@@ -5,7 +5,7 @@ use crate::identify::keyring::Keyring;
 use crate::{accept, decide, forward, identify, restore, rewrite};
 
 /// Everything that a request needs to know, checked and ready to use. Built by `config`, never changed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The number of this snapshot; grows by one with every change.
     pub epoch: u64,

@@ -41,25 +41,28 @@ struct Edit<'a> {
 }
 
 impl Control {
-    /// Writes a change to the source that holds the number, applies it, audits it.
-    ///
-    /// # Errors
-    /// [`Refused`]; nothing was written then.
-    pub fn apply(&self, change: &Change) -> Result<RolloutState, Refused> {
-        let mut state = self.lock();
+    /// Writes a change to the source that holds the number and applies it.
+    pub(super) fn write_change(
+        &self,
+        state: &mut State,
+        change: &Change,
+    ) -> Result<RolloutState, Refused> {
         let mut cause = io::Error::from(io::ErrorKind::ResourceBusy);
         for _ in 0..TRIES {
             // What stands in the files is the base; and a file that is bad now is not written over.
-            if let Err(faults) = self.reload_locked(&mut state, "file", &|| true) {
+            if let Err(faults) = self.reload_locked(state, "file", &|| true) {
                 state.refuse(&faults);
                 return Err(Refused::Faults(faults));
             }
-            let wanted = self.wanted(&state, change)?;
-            if wanted == running(&state) {
-                return Ok(self.rollout_locked(&state));
+            let wanted = self.wanted(state, change)?;
+            if wanted == running(state) {
+                if state.held.is_some() && wanted.force.is_none() {
+                    self.release(state, &By { actor: &change.actor, reason: &change.reason });
+                }
+                return Ok(self.rollout_locked(state));
             }
-            match self.write(&mut state, wanted, change)? {
-                Ok(()) => return Ok(self.rollout_locked(&state)),
+            match self.write(state, wanted, change)? {
+                Ok(()) => return Ok(self.rollout_locked(state)),
                 Err(moved) => cause = moved,
             }
         }
@@ -76,7 +79,7 @@ impl Control {
         let force = match (change.force, change.resume) {
             (Some(force), _) => force,
             (None, true) => None,
-            (None, false) => match (now.force, change.percentage) {
+            (None, false) => match (state.held.or(now.force), change.percentage) {
                 (Some(side), Some(_)) => return Err(Refused::Forced { side }),
                 (force, _) => force,
             },
@@ -118,6 +121,8 @@ impl Control {
             files::replace(path, text)
                 .map_err(|error| read_only(&path.display().to_string(), error))?;
         }
+        // What is written now is what was held, or ends it.
+        state.held = None;
         self.adopt(state, loaded, &By { actor: &change.actor, reason: &change.reason });
         Ok(Ok(()))
     }

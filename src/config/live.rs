@@ -94,6 +94,9 @@ pub struct RolloutState {
     pub force: Option<Side>,
     /// Which source holds the percentage, e.g. `config.toml`, `env file …`, `default`.
     pub source: String,
+    /// The force is in this process's memory only: an abort while the sources had faults.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 /// How reloading has gone.
@@ -135,6 +138,7 @@ impl Control {
         snapshot.epoch = 1;
         let mut state = State {
             file,
+            held: None,
             watched,
             started: merged.values.clone(),
             merged,
@@ -224,9 +228,11 @@ impl Control {
         if !changed.is_empty() {
             let mut snapshot = built.snapshot;
             snapshot.epoch = running.epoch + 1;
+            // What is held in memory yields only to a force that the sources themselves set.
+            state.held = state.held.filter(|_| merged.force().is_none());
+            snapshot.decide.force = snapshot.decide.force.or(state.held);
             let epoch = snapshot.epoch;
-            self.live.store(Arc::new(snapshot));
-            self.epochs.send_replace(epoch);
+            self.swap(Arc::new(snapshot));
             state.audit.move_to(audit_file(&self.sources, &merged));
             state.record(epoch, &merged, &changed, by);
             state.reloads.succeeded += 1;
@@ -247,6 +253,13 @@ impl Control {
         !changed.is_empty()
     }
 
+    /// The one place where a snapshot becomes the live one.
+    pub(super) fn swap(&self, snapshot: Arc<Snapshot>) {
+        let epoch = snapshot.epoch;
+        self.live.store(snapshot);
+        self.epochs.send_replace(epoch);
+    }
+
     /// The number now.
     #[must_use]
     pub fn rollout(&self) -> RolloutState {
@@ -260,6 +273,7 @@ impl Control {
             percentage: snapshot.decide.percentage,
             force: snapshot.decide.force,
             source: state.merged.holder_name("rollout.percentage"),
+            held: state.held.is_some(),
         }
     }
 

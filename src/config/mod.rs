@@ -17,6 +17,7 @@ mod build;
 mod checks;
 mod envfile;
 mod files;
+mod hold;
 mod keys;
 mod layers;
 mod load;

@@ -9,11 +9,13 @@ use time::format_description::well_known::Rfc3339;
 use super::audit::{self, Audit, Record};
 use super::fault::{Fault, Faults};
 use super::files;
+use super::hold::HELD;
 use super::keys::KEYS;
 use super::live::{ReloadState, Sources};
 use super::merged::Merged;
 use super::value::Typed;
 use crate::decide::percentage::Percentage;
+use crate::side::Side;
 
 /// What only the writer knows.
 pub(super) struct State {
@@ -28,6 +30,8 @@ pub(super) struct State {
     pub(super) reloads: ReloadState,
     /// How the files stood when they were refused: the same files are not reported twice.
     pub(super) refused: Option<Vec<Stamp>>,
+    /// A force that stands in memory only (`hold`).
+    pub(super) held: Option<Side>,
     pub(super) audit: Audit,
 }
 
@@ -103,6 +107,19 @@ impl State {
         ));
     }
 
+    /// The running percentage with a force, as the audit says it.
+    pub(super) fn describe(&self, force: Option<Side>) -> String {
+        described(self.merged.percentage(), force)
+    }
+
+    /// Records a change that no source holds.
+    pub(super) fn note(&mut self, epoch: u64, from: String, to: String, by: &By<'_>) {
+        let source = self
+            .held
+            .map_or_else(|| self.merged.holder_name("rollout.force"), |_| "memory".to_owned());
+        self.audit.add(new_record(epoch, (from, to), by, source));
+    }
+
     /// A number that was changed while nothing ran is a change too.
     pub(super) fn note_start(&mut self) {
         let to = describe(&self.merged);
@@ -120,7 +137,8 @@ impl State {
             format!("{key} was changed in {}: it needs a restart", self.merged.source(key))
         });
         let trouble = self.audit.trouble.iter().map(|trouble| format!("audit file: {trouble}"));
-        self.warnings.iter().cloned().chain(waiting).chain(trouble).collect()
+        let held = self.held.map(|side| format!("everybody is forced to {side}: {HELD}"));
+        self.warnings.iter().cloned().chain(waiting).chain(trouble).chain(held).collect()
     }
 }
 
@@ -140,10 +158,11 @@ pub(super) fn waiting_for_restart(
 
 /// `10`, `10 forced old`.
 fn describe(merged: &Merged) -> String {
-    let percentage = merged.percentage();
-    merged
-        .force()
-        .map_or_else(|| percentage.to_string(), |side| format!("{percentage} forced {side}"))
+    described(merged.percentage(), merged.force())
+}
+
+fn described(percentage: Percentage, force: Option<Side>) -> String {
+    force.map_or_else(|| percentage.to_string(), |side| format!("{percentage} forced {side}"))
 }
 
 pub(super) fn audit_file(sources: &Sources, merged: &Merged) -> Option<PathBuf> {

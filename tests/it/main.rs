@@ -1,6 +1,10 @@
 //! The integration tests: one binary, one module per feature.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what can't be unwrapped here has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what can't be unwrapped here has failed"
+)]
 
 /// The binary as an operator meets it.
 mod cli;
