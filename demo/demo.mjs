@@ -2,7 +2,7 @@
 // It goes 0 → 10 → 50 → 100 → 0 while they work; a table tells who served whom. Then it stays up for the reader to try.
 
 import { randomUUID } from 'node:crypto';
-import { side } from '../tests/e2e/lib/bucket.mjs';
+import { bucket, side } from '../tests/e2e/lib/bucket.mjs';
 import { watchedClient } from '../tests/e2e/lib/clients.mjs';
 import { startCutover } from '../tests/e2e/lib/cutover.mjs';
 import { lastOldDecision, Load, Timeline } from '../tests/e2e/lib/load.mjs';
@@ -145,15 +145,15 @@ function conclude() {
 }
 
 function invite() {
-  const [anyone] = users;
+  const [first] = [...users].sort((a, b) => bucket(a.id) - bucket(b.id)); // the one who moves at the lowest percentage
   say(`
 ${bold('It is yours now')} (Ctrl-C ends everything and leaves nothing behind)
   SUPABASE_URL        ${proxy.url}
   SUPABASE_ANON_KEY   ${key}
   console, metrics    ${proxy.adminUrl}/   ${proxy.adminUrl}/metrics
 
-  Ask as one of the users (bucket and side are in the headers):
-    curl -i '${proxy.url}/rest/v1/products?select=name&limit=3' -H 'apikey: ${key}' -H 'Authorization: Bearer ${anyone.token}'
+  Ask as one of the users, who moves above ${(bucket(first.id) / 100).toFixed(2)} % (bucket and side are in the headers):
+    curl -i '${proxy.url}/rest/v1/products?select=name&limit=3' -H 'apikey: ${key}' -H 'Authorization: Bearer ${first.token}'
 
   Move them, in any of these ways; a line appears here:
     ${cutoverBinary()} rollout set 25 --reason 'trying it' --config ${proxy.configPath}

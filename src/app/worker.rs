@@ -11,7 +11,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 use tower::{ServiceBuilder, service_fn};
 
 use crate::accept::connection::{Terms, serve_plain, serve_tls};
@@ -73,39 +73,43 @@ impl Seat {
         let Self { shared, shard, socket, tls, open, drain_timeout } = self;
         let mut drain = shared.drain.clone();
         let (worker, mut ended) = Worker::new(shared, shard);
-        let plain = tokio::net::TcpListener::from_std(socket).map(|socket| {
-            let (worker, open) = (Rc::clone(&worker), Arc::clone(&open));
-            tokio::task::spawn_local(accept_all(socket, move |stream, peer| {
-                connect(&worker, &open, None, stream, peer)
-            }))
-        });
-        let tls = tls.map(|(socket, certificate)| {
-            tokio::net::TcpListener::from_std(socket).map(|socket| {
-                let worker = Rc::clone(&worker);
-                tokio::task::spawn_local(accept_all(socket, move |stream, peer| {
-                    connect(&worker, &open, Some(&certificate), stream, peer);
-                }))
-            })
-        });
-        let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
-        if let Err(error) =
-            plain.as_ref().and(tls.as_ref().map_or(Ok(()), |tls| tls.as_ref().map(|_| ())))
-        {
-            tracing::error!(%error, "a worker can't listen");
+        let mut accepting = vec![accept(socket, &worker, &open, None)];
+        if let Some((socket, certificate)) = tls {
+            accepting.push(accept(socket, &worker, &open, Some(certificate)));
         }
+        let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
         // An error means that the proxy itself is gone, which is a stop as well.
         let _stop = drain.wait_for(|stop| *stop).await;
-        for task in plain.into_iter().chain(tls.into_iter().flatten()) {
+        for task in accepting.into_iter().chain([sweeping]) {
             task.abort();
             let _aborted = task.await;
         }
-        sweeping.abort();
-        let _aborted = sweeping.await;
         drop(worker);
         if tokio::time::timeout(drain_timeout, ended.recv()).await.is_err() {
             tracing::warn!("drain_timeout is over; what is still in flight is cut");
         }
     }
+}
+
+/// Accepts connections in the background until aborted.
+fn accept(
+    socket: TcpListener,
+    worker: &Rc<Worker>,
+    open: &Arc<AtomicUsize>,
+    certificate: Option<Arc<Certificate>>,
+) -> JoinHandle<()> {
+    let (worker, open) = (Rc::clone(worker), Arc::clone(open));
+    tokio::task::spawn_local(async move {
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => {
+                accept_all(socket, |stream, peer| {
+                    connect(&worker, &open, certificate.as_ref(), stream, peer)
+                })
+                .await;
+            }
+            Err(error) => tracing::error!(%error, "a worker can't listen"),
+        }
+    })
 }
 
 async fn sweep(worker: Rc<Worker>) {

@@ -45,10 +45,13 @@ pub(super) enum Offer {
     Http1,
 }
 
+/// What a TLS set-up depends on: the private CA and the offer.
+type TlsKey = (Option<String>, Offer);
+
 /// Makes connections; remembers what TLS needs, sessions included. One per worker.
 #[derive(Debug, Default)]
 pub(super) struct Dialer {
-    tls: RefCell<HashMap<(Option<String>, Offer), Arc<ClientConfig>>>,
+    tls: RefCell<HashMap<TlsKey, Arc<ClientConfig>>>,
 }
 
 impl Dialer {

@@ -2,7 +2,6 @@
 //! (reads only, if allowed), a WebSocket, a refusal.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Response, StatusCode, header};
@@ -214,7 +213,7 @@ impl Socket {
     }
 
     fn side_now(&self) -> Side {
-        let snapshot: Rc<Arc<_>> = self.worker.snapshot();
+        let snapshot = self.worker.snapshot();
         let question = Question {
             identity: &self.identity,
             route: self.route,

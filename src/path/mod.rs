@@ -40,7 +40,7 @@ use crate::side::Side;
 use crate::snapshot::Snapshot;
 use body::{AnswerBody, Record, Source};
 use refusal::Refusal;
-use worker::Worker;
+use worker::{Taken, Worker};
 
 /// One client connection, as its requests see it.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl<E: Into<Refusal>> From<E> for Stop {
 struct Path {
     worker: Rc<Worker>,
     client: Rc<Client>,
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: Taken,
     about: About,
     record: Record,
 }

@@ -49,7 +49,9 @@ impl Refusal {
     /// Code and message, for whoever only explains.
     #[must_use]
     pub fn in_short(&self) -> (&'static str, String) {
-        (self.code.code(), self.message.as_deref().unwrap_or(self.code.message()).to_owned())
+        let message =
+            self.message.as_deref().map_or_else(|| self.code.message().to_owned(), str::to_owned);
+        (self.code.code(), message)
     }
 
     /// The answer: JSON in PostgREST's shape, also for HEAD (whose body is not sent), and never an empty 404, which clients

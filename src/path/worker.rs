@@ -15,6 +15,10 @@ use crate::identify::cache::TokenCache;
 use crate::observe::Shard;
 use crate::snapshot::Snapshot;
 
+/// A snapshot as a request holds it. The outer count is the worker's own, so that taking and dropping it touches no memory
+/// that another worker touches.
+pub type Taken = Rc<Arc<Snapshot>>;
+
 /// What the composition root gives to every worker.
 #[derive(Clone, Debug)]
 pub struct Shared {
@@ -49,7 +53,7 @@ pub struct Worker {
 #[derive(Debug)]
 struct Snapshots {
     cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
-    current: Rc<Arc<Snapshot>>,
+    current: Taken,
 }
 
 impl Worker {
@@ -71,10 +75,9 @@ impl Worker {
         (Rc::new(worker), ended)
     }
 
-    /// The live snapshot. Reads one shared pointer; the counter that keeps the snapshot alive is the worker's own, so that workers do not
-    /// fight over a cache line for each request.
+    /// The live snapshot, at the cost of reading one shared pointer.
     #[must_use]
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub fn snapshot(&self) -> Taken {
         let mut snapshots = self.snapshots.borrow_mut();
         let Snapshots { cache, current } = &mut *snapshots;
         let live = cache.load();

@@ -37,11 +37,23 @@ struct Text {
     out: String,
     /// Up to where `out` holds the text.
     at: usize,
+    /// How many parentheses are open at the word being read.
+    depth: usize,
     /// Something names what the client's dialect does not have.
     unknown: bool,
 }
 
 impl Text {
+    fn count_parentheses(&mut self, text: &str) {
+        for byte in text.bytes() {
+            match byte {
+                b'(' => self.depth += 1,
+                b')' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+
     fn replace(&mut self, text: &str, word: Word<'_>, with: &str) {
         self.out.push_str(text.get(self.at..word.start).unwrap_or_default());
         self.out.push_str(with);
@@ -80,7 +92,6 @@ impl Speech<'_> {
                 let place = if self.code == "PGRST201" { Place::Relationship } else { place };
                 fields
                     .iter_mut()
-                    .filter(|(key, _)| *key != "cardinality")
                     .fold(false, |changed, (_, item)| self.restore(item, place) | changed)
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => false,
@@ -93,6 +104,7 @@ impl Speech<'_> {
         let mut done = Text::default();
         let mut from = 0;
         while let Some(word) = next_word(text, from) {
+            done.count_parentheses(text.get(from..word.start).unwrap_or_default());
             from = word.start + word.text.len();
             if let Some(end) = self.qualified(text, word, &mut done) {
                 from = end;
@@ -170,8 +182,12 @@ impl Speech<'_> {
             return Some(self.client.to_owned());
         }
         if place == Place::Relationship {
-            let inside = word.before.matches('(').count() > word.before.matches(')').count();
-            return if inside { None } else { self.of_schema(word.text).map(str::to_owned) };
+            // Between parentheses stand columns.
+            return if done.depth > 0 {
+                None
+            } else {
+                self.of_schema(word.text).map(str::to_owned)
+            };
         }
         if self.code.starts_with("PGRST1") && word.is_quoted() {
             return self.renamed(word.text).map(str::to_owned);

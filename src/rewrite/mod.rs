@@ -2,6 +2,7 @@
 
 pub mod headers;
 pub mod keys;
+mod operand;
 pub(crate) mod query;
 pub mod rest;
 pub mod schema;

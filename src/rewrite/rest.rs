@@ -4,16 +4,21 @@
 //! [`translate`] says it the way a side does. Both are pure: the same request, settings and side give the
 //! same answer, and a request body is never looked at (the names in an RPC body are arguments).
 
-use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
+
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, Method};
+use percent_encoding::percent_decode_str;
 
 use super::query::{Span, Splices, encode_segment};
 use super::schema::SchemaMap;
 use super::scope::{Rewritten, Scope, Way};
 use super::{CrossSchemaEmbeds, Settings, Unmapped};
 use crate::side::Side;
+
+mod refusal;
+
+pub use refusal::Refusal;
 
 /// The profile of GET, HEAD and OPTIONS.
 pub const ACCEPT_PROFILE: HeaderName = HeaderName::from_static("accept-profile");
@@ -190,70 +195,6 @@ pub(crate) struct Words {
     pub(crate) embeds: Vec<(String, String)>,
 }
 
-/// A request that can't be said on a side; in the words of the client's dialect.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// An embed spans two domains (`schema.cross_schema_embeds`).
-    #[error("Could not embed '{embed}' in '{resource}': they are in different domains")]
-    CrossSchemaEmbed {
-        /// The table or function that was asked for.
-        resource: String,
-        /// The embedded table.
-        embed: String,
-    },
-    /// The map does not know the name (`schema.unmapped = "refuse"`).
-    #[error("Could not find the {} '{schema}.{name}' in the schema map", if *is_function { "function" } else { "table" })]
-    Unmapped {
-        /// The client's profile.
-        schema: String,
-        /// The table or function.
-        name: String,
-        /// Whether it is a function.
-        is_function: bool,
-    },
-}
-
-impl Refusal {
-    /// 422 or 404.
-    #[must_use]
-    pub const fn status(&self) -> StatusCode {
-        match self {
-            Self::CrossSchemaEmbed { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Unmapped { .. } => StatusCode::NOT_FOUND,
-        }
-    }
-
-    /// The `message`.
-    #[must_use]
-    pub fn message(&self) -> String {
-        self.to_string()
-    }
-
-    /// The `details`.
-    #[must_use]
-    pub const fn details(&self) -> &'static str {
-        match self {
-            Self::CrossSchemaEmbed { .. } => {
-                "The two tables are no longer in one schema, and an embed can't cross schemas."
-            }
-            Self::Unmapped { .. } => {
-                "The name is not in the schema map, and unmapped names are refused."
-            }
-        }
-    }
-
-    /// The `hint`.
-    #[must_use]
-    pub const fn hint(&self) -> &'static str {
-        match self {
-            Self::CrossSchemaEmbed { .. } => {
-                "Ask for the two in two requests, or let the operator provide compatibility views."
-            }
-            Self::Unmapped { .. } => "Check the name and the profile header of the request.",
-        }
-    }
-}
-
 /// Says a request the way `side` does.
 ///
 /// # Errors
@@ -270,8 +211,8 @@ pub fn translate(
         (Dialect::Foreign, _) | (Dialect::Legacy, Side::Old) | (Dialect::Domain(_), Side::New) => {
             Ok(to.untouched())
         }
-        (Dialect::Legacy, Side::New) => to.new(),
-        (Dialect::Domain(schema), Side::Old) => to.old(schema),
+        (Dialect::Legacy, Side::New) => to.for_new(),
+        (Dialect::Domain(schema), Side::Old) => to.for_old(schema),
     }
 }
 
@@ -297,7 +238,7 @@ impl Translation<'_> {
     }
 
     /// A legacy request for new.
-    fn new(&self) -> Result<Translated, Refusal> {
+    fn for_new(&self) -> Result<Translated, Refusal> {
         let map = &self.settings.map;
         let (_, segment) = segment(self.asked.tail);
         let name = segment.decode(self.asked.tail);
@@ -306,7 +247,7 @@ impl Translation<'_> {
         if place.is_none() && self.settings.unmapped == Unmapped::Refuse {
             return Err(self.unmapped());
         }
-        let schema = place.map_or(map.legacy(), |place| place.schema);
+        let schema = place.map_or_else(|| map.legacy(), |place| place.schema);
         let scope = Scope::read(self.asked.query.unwrap_or_default());
         let foreign = scope
             .targets()
@@ -329,7 +270,7 @@ impl Translation<'_> {
     }
 
     /// A request in the new dialect, for old.
-    fn old(&self, schema: &str) -> Result<Translated, Refusal> {
+    fn for_old(&self, schema: &str) -> Result<Translated, Refusal> {
         let map = &self.settings.map;
         let (_, segment) = segment(self.asked.tail);
         let name = segment.decode(self.asked.tail);

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::HashMap;
 use http::HeaderValue;
 
 /// One line of `[schema.tables]` or `[schema.functions]`, as the operator wrote it.
@@ -211,7 +211,7 @@ impl Names {
             let name = entry.name.as_deref().unwrap_or(&entry.old);
             olds.entry((&entry.schema, name)).or_default().push(entry);
         }
-        let mut to_old: HashMap<String, HashMap<String, String>> = HashMap::new();
+        let mut to_old: HashMap<String, HashMap<String, String>> = HashMap::default();
         for ((schema, name), olds) in olds {
             let mut written: Vec<&str> = olds.iter().map(|e| e.old.as_str()).collect();
             // A prefix entry may lead here as well, from the old name that equals the new one.
@@ -226,7 +226,7 @@ impl Names {
             let chosen = if written.len() == 1 { olds.first() } else { first };
             match chosen {
                 Some(entry) if canonical.next().is_none() => {
-                    let names = to_old.entry(schema.to_owned()).or_insert_with(HashMap::new);
+                    let names = to_old.entry(schema.to_owned()).or_default();
                     names.insert(name.to_owned(), entry.old.clone());
                 }
                 _ => faults.push(MapFault::Ambiguous {

@@ -100,7 +100,7 @@ impl<'q> Reader<'q> {
         for _ in 0..2 {
             if self.cursor.eat("!") {
                 let name = self.cursor.name()?;
-                let is_join = !name.is_quoted() && matches!(&*name.text, "inner" | "left");
+                let is_join = matches!(&*name.text, "inner" | "left");
                 if !is_join && hint.is_none() {
                     hint = Some(name);
                 }

@@ -41,7 +41,7 @@ fn hint(restore: &RestRestore, code: &str, text: &str) -> Option<String> {
 }
 
 #[test]
-fn trap_11_messages_speak_the_legacy_dialect() {
+fn trap_11_messages_of_postgrest_speak_the_legacy_dialect() {
     let restore = legacy(&format!("/vendor_api_keys?{SELECT}"));
     for (code, on_new, said) in [
         (
@@ -71,6 +71,15 @@ fn trap_11_messages_speak_the_legacy_dialect() {
             "'usage_logs' is not an embedded resource in this request",
             "'vendor_usage_logs' is not an embedded resource in this request",
         ),
+    ] {
+        assert_eq!(message(&restore, code, on_new), said);
+    }
+}
+
+#[test]
+fn trap_11_messages_of_postgresql_speak_the_legacy_dialect() {
+    let restore = legacy(&format!("/vendor_api_keys?{SELECT}"));
+    for (code, on_new, said) in [
         (
             "42501",
             "permission denied for table api_keys",
@@ -155,6 +164,12 @@ fn trap_11_messages_speak_the_new_dialect() {
             "relation \"public.user_settings\" does not exist",
             "relation \"shared_services.settings\" does not exist",
         ),
+        // A table of another domain has no name in the client's schema.
+        (
+            "PGRST200",
+            "between 'profiles' and 'user_settings'",
+            "between 'profiles' and 'user_settings'",
+        ),
         // Another table's bare name: only the request's own and its embeds are known.
         ("42501", "permission denied for table profiles", "permission denied for table profiles"),
     ] {
@@ -184,6 +199,7 @@ fn merged_tables_and_functions_keep_the_name_that_the_client_used() {
     // A function and a table of one name: the code says which is meant.
     let text = "intelligence.chunks";
     assert_eq!(message(&restore, "PGRST203", text), "public.memory_chunks");
+    assert_eq!(message(&restore, "PGRST205", text), "public.card_chunks");
 }
 
 #[test]
@@ -260,6 +276,12 @@ fn hints_are_said_in_the_clients_dialect_or_blanked() {
 #[test]
 fn trap_11_exposed_schemas_never_leak() {
     let settings = settings();
+    // Whatever the rest of the body looks like.
+    let odd = br#"{"code":"PGRST106","hint":["secret_a"]}"#;
+    assert_eq!(
+        legacy("/vendor_api_keys").body(odd).as_deref(),
+        Some(br#"{"code":"PGRST106","hint":null}"#.as_slice())
+    );
     for side in Side::ALL {
         for profile in [None, Some("public"), Some("vendors"), Some("app_crm"), Some("no_such")] {
             for method in [Method::GET, Method::POST] {
@@ -411,7 +433,7 @@ proptest! {
         let back = domain(&format!("/{new}?select=x:{new_embed}(*)"));
         let on_new = format!("'vendors.{new}' and '{new_embed}' in the schema 'vendors'");
         let on_old = format!("'public.{old}' and '{old_embed}' in the schema 'public'");
-        prop_assert_eq!(message(&there, "PGRST200", &on_new), on_old.clone());
+        prop_assert_eq!(&message(&there, "PGRST200", &on_new), &on_old);
         prop_assert_eq!(message(&back, "PGRST200", &on_old), on_new);
     }
 

@@ -36,6 +36,7 @@ pub(crate) fn settings() -> Settings {
         ("profiles", "shared_services"),
         ("smart_recall_*", "intelligence"),
         ("intelligence_cache", "intelligence.cache"),
+        ("card_chunks", "intelligence.chunks"),
         ("ünïcode", "ai_chat.wörter"),
     ]
     .map(|(old, to)| entry(old, to))

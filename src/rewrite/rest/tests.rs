@@ -1,4 +1,4 @@
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::fixture::{Request, get, sent, settings};
 use super::*;
@@ -358,6 +358,13 @@ fn every_form_of_embed() {
         ("o:%22vendor_organizations%22(*)", "o:%22organizations%22(*)"),
         ("\"my alias\":vendor_organizations(*)", "\"my alias\":organizations(*)"),
         ("a-b:vendor_organizations(*)", "a-b:organizations(*)"),
+        ("k+:+vendor_organizations%20(*)+", "k+:+organizations%20(*)+"),
+        ("vendor_organizations+(*)", "vendor_organizations:organizations+(*)"),
+        (
+            "k:vendor_organizations!fk!vendor_usage_logs(*)",
+            "k:organizations!fk!vendor_usage_logs(*)",
+        ),
+        ("k:%22vendor_odd%22(*)", "k:%22odd-name.x%20%5C%22y%5C%22%22(*)"),
         ("vendor_odd(*)", "vendor_odd:%22odd-name.x%20%5C%22y%5C%22%22(*)"),
         (
             "id,vendor_organizations(id,vendor_usage_logs(n,vendor_odd(a)),x),y",
@@ -427,6 +434,12 @@ fn every_other_place_that_names_an_embed() {
              b->>c.fts(english).x,d.cs.{1,2},e.eq.\"a,b\")))",
         ),
         (
+            "vendor_organizations.not.or=(vendor_usage_logs.is.null,x.eq.1)",
+            "organizations.not.or=(usage_logs.is.null,x.eq.1)",
+        ),
+        ("not.or=(vendor_organizations.is.null)", "not.or=(organizations.is.null)"),
+        ("a=eq.1;vendor_organizations.id=eq.1", "a=eq.1;organizations.id=eq.1"),
+        (
             "vendor_organizations.or=(vendor_usage_logs.is.null,x.not.is.null)",
             "organizations.or=(usage_logs.is.null,x.not.is.null)",
         ),
@@ -457,6 +470,9 @@ fn every_other_place_that_names_an_embed() {
         "vendor_platform_sessions=is.null",
         "or=(vendor_organizations.eq.1,vendor_platform_sessions.is.null)",
         "order=vendor_organizations.desc,vendor_organizations",
+        "order->x=vendor_organizations(id)",
+        "vendor_organizations->x=is.null",
+        "or=(vendor_organizations->x.is.null,vendor_organizations->>y.is.null)",
         // Not embedded here: another level, or not at all.
         "vendor_usage_logs.id=eq.1",
         "k.vendor_organizations.id=eq.1",
@@ -519,6 +535,9 @@ fn unknown_syntax_leaves_the_query_alone_and_is_counted() {
         assert!(translated.unknown_syntax, "{select}");
         assert_eq!(translated.tail.as_deref(), Some("/api_keys"), "{select}");
     }
+    let nested = format!("or=({}a.eq.1{})", "and(".repeat(50_000), ")".repeat(50_000));
+    let path = format!("/vendor_api_keys?select=...vendor_organizations(a)&{nested}");
+    assert!(get(None, &path).to(&settings, New).unwrap().unknown_syntax);
     let translated =
         get(None, &format!("/vendor_api_keys?select={}", deep(100))).to(&settings, New).unwrap();
     assert!(translated.query.is_some() && !translated.unknown_syntax);

@@ -21,7 +21,8 @@ export class Processes {
       process.once(signal, () => this.stop().finally(() => process.exit(this.exitOnSignal ?? 128 + constants.signals[signal])));
     }
     for (const event of ['uncaughtException', 'unhandledRejection']) {
-      process.once(event, (error) => {
+      process.on(event, (error) => {
+        if (this.stopping) return; // what is being taken away is missed by whoever used it
         console.error(error);
         this.stop().finally(() => process.exit(1));
       });

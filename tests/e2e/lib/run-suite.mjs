@@ -19,7 +19,8 @@ console.log(`both projects are up after ${((performance.now() - started) / 1000)
 const described = join(stack.processes.dir, 'stack.json');
 writeFileSync(described, JSON.stringify({ old: stack.old, new: stack.new }));
 const env = { ...process.env, CUTOVER_E2E_STACK: described };
-const args = ['--test', '--test-concurrency=1', '--test-reporter=spec', ...files.map((name) => join(suite, name))];
+// Force exit: supabase-js keeps a heartbeat timer for half a minute after its socket is closed.
+const args = ['--test', '--test-concurrency=1', '--test-force-exit', '--test-reporter=spec', ...files.map((name) => join(suite, name))];
 const runner = stack.processes.start('suite', process.execPath, args, { env, stdio: 'inherit', detached: false });
 const { code } = await runner.ended;
 await stack.stop();

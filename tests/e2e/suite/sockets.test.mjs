@@ -17,7 +17,7 @@ const proxy = await cutover({ percentage: 50 });
 const socketUrl = (path) => proxy.url.replace('http', 'ws') + path;
 
 test('supabase-js subscribes, broadcasts and hears itself', async () => {
-  const client = createClient(proxy.url, key);
+  const client = createClient(proxy.url, key, { auth: { persistSession: false, autoRefreshToken: false } });
   await client.realtime.setAuth(MEMBERS[0].token);
   const channel = client.channel(`room ${randomUUID()}`, { config: { broadcast: { self: true, ack: true } } });
   const heard = (event) => new Promise((resolve) => channel.on('broadcast', { event }, ({ payload }) => resolve(payload)));

@@ -1,0 +1,41 @@
+# One command for each thing that one wants to do here; `make` alone lists them.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help demo test ci fmt lint unit e2e build bench check clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: ## two real projects, real users, one number that moves them (DEMO_EXIT=1: end after the script)
+	@demo/run.sh
+
+test: fmt lint unit e2e ## everything that must pass: format, lints, unit, property, integration and end-to-end tests
+
+ci: test ## what .ci/run runs
+
+fmt: ## formatting
+	$(CARGO) fmt --all -- --check
+
+lint: ## lints, warnings are errors
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+unit: ## unit, property and integration tests
+	$(CARGO) test --locked
+
+e2e: ## the end-to-end suite: real PostgreSQL, real upstreams, supabase-js and supabase-py
+	$(CARGO) build --locked --bin cutover
+	CUTOVER_BIN=$(TARGET)/debug/cutover tests/e2e/run.sh
+
+build: ## the release binary
+	$(CARGO) build --release --locked
+
+bench: ## the benches; each prints its own figures
+	$(CARGO) bench --locked
+
+check: build ## the shipped config.toml through the release binary
+	$(TARGET)/release/cutover check --config config.toml
+
+clean: ## what cargo built (the end-to-end tests' cache stays)
+	$(CARGO) clean
