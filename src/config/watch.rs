@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
@@ -97,6 +97,9 @@ struct Seen {
     names: Mutex<Names>,
     /// How many events concerned us.
     events: AtomicU64,
+    /// How often the fence was seen, see [`Seen::is_calm`].
+    fences: Mutex<u64>,
+    fence_seen: Condvar,
 }
 
 /// The names that count in the watched directories.
@@ -106,6 +109,8 @@ struct Names {
     directories: BTreeSet<PathBuf>,
     /// Those that were written and not closed yet, and when they were written last.
     open: BTreeMap<PathBuf, Instant>,
+    /// A watched directory that nobody opens but us.
+    fence: Option<PathBuf>,
 }
 
 impl Seen {
@@ -124,9 +129,32 @@ impl Seen {
         !names.open.is_empty()
     }
 
+    /// Whether no event has come in since there were `events`, not even one that is still under way: events come in
+    /// order, so that we make one of our own, by opening a watched directory, and wait for it.
+    fn is_calm(&self, events: u64) -> bool {
+        let fence = self.names().fence.clone();
+        let fences = self.fences.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *fences;
+        if let Some(directory) = fence
+            && fs::File::open(directory).is_ok()
+        {
+            let waited = self.fence_seen.wait_timeout_while(fences, PATIENCE, |now| *now == before);
+            if waited.is_ok_and(|(_, timeout)| timeout.timed_out()) {
+                return false;
+            }
+        }
+        self.events() == events
+    }
+
     /// Notes an event. Whether it concerns us.
     fn note(&self, event: &Event) -> bool {
         let mut names = self.names();
+        if matches!(event.kind, EventKind::Access(AccessKind::Open(_)))
+            && event.paths.iter().any(|path| Some(path) == names.fence.as_ref())
+        {
+            *self.fences.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            self.fence_seen.notify_all();
+        }
         if event.need_rescan() {
             // Events were lost, maybe the closing of a file.
             names.open.clear();
@@ -178,6 +206,7 @@ impl Watch {
         let wanted = names.watchable();
         let mut known = self.seen.names();
         names.open = std::mem::take(&mut known.open);
+        names.fence = known.fence.take();
         let changed = (&known.paths, &known.directories) != (&names.paths, &names.directories);
         *known = names;
         drop(known);
@@ -206,6 +235,9 @@ impl Watch {
                 }
             }
         }
+        let mut known = self.seen.names();
+        known.fence = armed.keys().find(|path| !known.directories.contains(*path)).cloned();
+        drop(known);
         self.armed = armed;
         new
     }
@@ -221,10 +253,11 @@ impl Watch {
                 rest = Instant::now();
                 continue;
             }
+            // In this order: a file that is opened after the question is an event after the count.
+            let events = self.seen.events();
             if self.seen.is_open() {
                 continue;
             }
-            let events = self.seen.events();
             let report = rest.elapsed() >= PATIENCE;
             let good = self.look(Look::Probe { report, events }).await;
             let calm = self.seen.events() == events;
@@ -244,7 +277,7 @@ impl Watch {
         let looked = tokio::task::spawn_blocking(move || match how {
             Look::Reload => control.reload("signal"),
             Look::Probe { report, events } => {
-                let calm = || seen.events() == events;
+                let calm = || seen.is_calm(events);
                 control.probe("file", report, &calm)
             }
         });
