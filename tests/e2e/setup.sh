@@ -56,7 +56,7 @@ python_packages() {
 postrust() {
   local target=$cache/postrust-$postrust_version
   if [ ! -x "$target/bin/postrust" ]; then
-    say "postrust $postrust_version (the PostgREST-compatible server), compiled from crates.io: two to three minutes"
+    say "postrust $postrust_version (the PostgREST-compatible server), compiled from crates.io: three minutes on an idle machine"
     local install=(cargo install postrust-server --version "$postrust_version" --features compat-key-order --root "$target")
     # Its lock file may name a version that a mirror of crates.io does not have yet; then cargo chooses.
     (cd "$cache" && "${install[@]}" --locked >"$cache/setup.log" 2>&1) || (cd "$cache" && quietly "${install[@]}")
