@@ -1,4 +1,4 @@
-//! The brake that needs no file: an abort while the sources are broken.
+//! The brake that always works: an abort while the sources are broken, or while the environment pins the percentage.
 //!
 //! A change is written to the source that holds the number, and a source that is broken is not written over. An abort must not wait
 //! for somebody to mend a file at three in the morning: then everybody is forced to one side in this process's memory, the
@@ -18,17 +18,21 @@ pub(super) const HELD: &str = "held in the memory of this process only, because 
 
 impl Control {
     /// Writes a change to the source that holds the number, applies it, audits it. An abort whose source has faults is held in
-    /// memory instead.
+    /// memory instead; one whose percentage is pinned by the environment writes its force alone, which outranks the percentage.
     ///
     /// # Errors
     /// [`Refused`]; nothing was written then.
     pub fn apply(&self, change: &Change) -> Result<RolloutState, Refused> {
         let mut state = self.lock();
-        match (self.write_change(&mut state, change), change.force) {
-            (Err(Refused::Faults(faults)), Some(Some(side))) => {
-                Ok(self.hold(&mut state, side, change, &faults))
-            }
-            (done, _) => done,
+        let Some(Some(side)) = change.force else { return self.write_change(&mut state, change) };
+        let mut done = self.write_change(&mut state, change);
+        if matches!(done, Err(Refused::PinnedByEnvironment { .. })) && change.percentage.is_some() {
+            let force_alone = Change { percentage: None, ..change.clone() };
+            done = self.write_change(&mut state, &force_alone).or(done);
+        }
+        match done {
+            Err(Refused::Faults(faults)) => Ok(self.hold(&mut state, side, change, &faults)),
+            done => done,
         }
     }
 

@@ -84,10 +84,19 @@ fn show(rollout: &Value, context: &mut Context<'_>) -> anyhow::Result<()> {
         Some(side) => format!(", everybody is forced to {side}"),
         None => String::new(),
     };
-    let source = rollout["source"].as_str().unwrap_or("?");
+    let source = match rollout["source"].as_str() {
+        _ if rollout["held"] == true => "no source",
+        source => source.unwrap_or("?"),
+    };
     context.screen.line(&format!(
         "percentage {} %{forced} (epoch {}, written to {source})",
         rollout["percentage"], rollout["epoch"],
     ))?;
+    if rollout["held"] == true {
+        context.screen.line(
+            "the sources have faults, so nothing was written: this stands in the proxy's memory; mend them (cutover check), \
+             then abort again",
+        )?;
+    }
     Ok(())
 }

@@ -55,3 +55,18 @@ fn an_abort_over_mended_sources_is_written() {
     let state = control.apply(&Change { resume: true, ..set("10") }).unwrap();
     assert_eq!((state.force, state.held), (None, false));
 }
+
+#[test]
+fn an_abort_over_a_pinned_percentage_forces_alone() {
+    let home = Home::new(GOOD).env("V2_ROLLOUT_PERCENTAGE", "50");
+    let control = home.start();
+    let state = control.apply(&abort()).unwrap();
+    assert_eq!(
+        (state.percentage.to_string().as_str(), state.force, state.held),
+        ("50", Some(Side::Old), false)
+    );
+    assert_eq!(home.start().rollout().force, Some(Side::Old), "a restart reads it");
+    // A force that is pinned to the other side can't be outranked by a file.
+    let home = Home::new(GOOD).env("SUPABASE_ENV", "v2");
+    assert!(matches!(home.start().apply(&abort()), Err(Refused::PinnedByEnvironment { .. })));
+}
