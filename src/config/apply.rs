@@ -116,14 +116,23 @@ impl Control {
                 return Ok(Err(io::Error::other("it is edited by somebody else at the same time")));
             }
         }
+        let mut replaced = Vec::with_capacity(paths.len());
         for path in paths {
             let text = after.get(path).map(String::as_str).unwrap_or_default();
-            files::replace(path, text)
-                .map_err(|error| read_only(&path.display().to_string(), error))?;
+            replaced.push(
+                files::replace(path, text)
+                    .map_err(|error| read_only(&path.display().to_string(), error))?,
+            );
         }
         // What is written now is what was held, or ends it.
         state.held = None;
         self.adopt(state, loaded, &By { actor: &change.actor, reason: &change.reason });
+        // Live first: a rollback does not wait for a disk. The caller's answer does.
+        for file in replaced {
+            if let Err(error) = file.sync() {
+                tracing::warn!(%error, "the change is live and written; the disk did not confirm it");
+            }
+        }
         Ok(Ok(()))
     }
 }

@@ -32,10 +32,30 @@ pub(crate) fn stamp(path: &Path) -> Option<(u64, u64, u64, i64, i64)> {
     Some((m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec()))
 }
 
-/// Replaces the text of a file: a new file beside it, synced, renamed over it, with the old one's mode and owner.
+/// A file that was replaced and may not survive a power cut yet.
+#[must_use = "the change is not on the disk before `sync`"]
+pub(crate) struct Replaced {
+    file: File,
+    directory: Option<PathBuf>,
+}
+
+impl Replaced {
+    /// Makes the new text, and the rename, last through a power cut.
+    pub(crate) fn sync(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        // Some file systems can't sync a directory; the change stands all the same.
+        if let Some(directory) = self.directory.and_then(|directory| File::open(directory).ok()) {
+            _ = directory.sync_all();
+        }
+        Ok(())
+    }
+}
+
+/// Replaces the text of a file: a new file beside it, renamed over it, with the old one's mode and owner. Whoever reads sees the old
+/// or the new text. Syncing is left to the caller, because it takes milliseconds and a change of the rollout can be live before.
 /// A symbolic link stays, its target is replaced. Where a rename can't be (a single file mounted into a container,
 /// a directory that can't be written), the text is written in place.
-pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<Replaced> {
     replace_with(path, text, |from, to| fs::rename(from, to))
 }
 
@@ -43,24 +63,22 @@ fn replace_with(
     path: &Path,
     text: &str,
     rename: impl FnOnce(&Path, &Path) -> io::Result<()>,
-) -> io::Result<()> {
+) -> io::Result<Replaced> {
     let target = match fs::canonicalize(path) {
         Ok(target) => target,
         Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(error),
     };
     let beside = beside(&target);
-    let renamed = write_beside(&target, &beside, text).and_then(|()| rename(&beside, &target));
+    let renamed = write_beside(&target, &beside, text)
+        .and_then(|file| rename(&beside, &target).map(|()| file));
     match renamed {
-        Ok(()) => {
-            sync_directory(&target);
-            Ok(())
-        }
+        Ok(file) => Ok(Replaced { file, directory: target.parent().map(Path::to_owned) }),
         Err(error) => {
             // Best effort: the file beside may not exist.
             _ = fs::remove_file(&beside);
             if is_no_rename(error.kind()) && target.exists() {
-                in_place(&target, text)
+                Ok(Replaced { file: in_place(&target, text)?, directory: None })
             } else {
                 Err(error)
             }
@@ -85,7 +103,7 @@ fn beside(target: &Path) -> PathBuf {
     target.with_file_name(format!("..{name}.cutover-{}", std::process::id()))
 }
 
-fn write_beside(target: &Path, beside: &Path, text: &str) -> io::Result<()> {
+fn write_beside(target: &Path, beside: &Path, text: &str) -> io::Result<File> {
     // What a crash may have left.
     _ = fs::remove_file(beside);
     let mut file = OpenOptions::new().write(true).create_new(true).open(beside)?;
@@ -100,22 +118,15 @@ fn write_beside(target: &Path, beside: &Path, text: &str) -> io::Result<()> {
         }
     }
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    Ok(file)
 }
 
 /// Overwrites without truncating first, so that a reader in between sees old or mixed text but never an empty file.
-fn in_place(target: &Path, text: &str) -> io::Result<()> {
+fn in_place(target: &Path, text: &str) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).open(target)?;
     file.write_all(text.as_bytes())?;
     file.set_len(text.len() as u64)?;
-    file.sync_all()
-}
-
-/// Makes the rename last through a power cut; some file systems can't, and the change stands all the same.
-fn sync_directory(target: &Path) {
-    if let Some(directory) = target.parent().and_then(|parent| File::open(parent).ok()) {
-        _ = directory.sync_all();
-    }
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -132,7 +143,7 @@ mod tests {
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
         symlink("real", &link).unwrap();
         let inode = fs::metadata(&real).unwrap().ino();
-        replace(&link, "two").unwrap();
+        replace(&link, "two").unwrap().sync().unwrap();
         assert_eq!(fs::read_to_string(&real).unwrap(), "two");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         let now = fs::metadata(&real).unwrap();
@@ -148,7 +159,10 @@ mod tests {
         let file = directory.path().join("mounted");
         fs::write(&file, "a longer text").unwrap();
         let inode = fs::metadata(&file).unwrap().ino();
-        replace_with(&file, "short", |_, _| Err(ErrorKind::ResourceBusy.into())).unwrap();
+        replace_with(&file, "short", |_, _| Err(ErrorKind::ResourceBusy.into()))
+            .unwrap()
+            .sync()
+            .unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "short");
         assert_eq!(fs::metadata(&file).unwrap().ino(), inode);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing left beside");
