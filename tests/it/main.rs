@@ -1,12 +1,45 @@
-//! The integration tests: one binary, one module per feature.
+//! The integration tests: one binary, one module per feature. All but `cli` and `tidy` run the proxy over real sockets
+//! against two recording upstreams (`support`).
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "what can't be unwrapped here has failed"
 )]
+#![allow(missing_docs, unreachable_pub, reason = "nobody uses this binary from outside")]
+
+/// World, upstreams, clients.
+mod support;
 
 /// The binary as an operator meets it.
 mod cli;
+/// Which side, and why: over sockets.
+mod decision;
+/// A stop: what is in flight ends well, and nothing new begins.
+mod drain;
+/// When a side can't be reached, is slow, or breaks off.
+mod failure;
+/// Heads and bodies that could be read in two ways.
+mod framing;
+/// API keys, tokens, and headers that could deceive.
+mod keys;
+/// Limits, each at its edge.
+mod limits;
+/// Changes while requests are in flight.
+mod live;
+/// HTTP as such: what must arrive as it was sent.
+mod protocol;
+/// PostgREST through the proxy.
+mod rest;
+/// Which paths are served, by whom; CORS.
+mod routes;
+/// What must not be seen anywhere.
+mod secrets;
+/// Bodies that flow both ways, and what a client's leaving does.
+mod streaming;
 /// The house rules.
 mod tidy;
+/// TLS and HTTP/2, towards clients and upstreams.
+mod tls;
+/// WebSockets, tunnelled.
+mod websocket;

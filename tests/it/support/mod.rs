@@ -1,0 +1,33 @@
+//! What the tests speak: a [`world::World`] with a running proxy between recording upstreams, clients that speak HTTP/1.1 byte
+//! by byte (libraries refuse to say what attackers say), and waiting for conditions instead of sleeping.
+
+pub mod conn;
+pub mod http2;
+pub mod process;
+pub mod tls;
+pub mod upstream;
+pub mod websocket;
+pub mod world;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Fails the test when something does not happen in time.
+pub async fn within<T>(what: &str, doing: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, doing).await {
+        Ok(done) => done,
+        Err(_) => panic!("not within {PATIENCE:?}: {what}"),
+    }
+}
+
+/// Asks again and again until the answer is yes.
+pub async fn eventually(what: &str, mut asked: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !asked().await {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
