@@ -118,8 +118,9 @@ pub async fn handle(
     let record = Record::begin(&worker, &client.wire, request.method(), snapshot.epoch);
     let about = About::of(&request, &client);
     let mut path = Path { worker, client, snapshot, about, record };
-    let line = path.about.request_id.clone();
-    path.record.line(request.method(), request.uri().path_and_query(), &line);
+    // Of a request that the guard refused, method and path are not known: the parser saw a stand-in.
+    let target = request.uri().path_and_query().filter(|_| path.refused(&request).is_none());
+    path.record.line(request.method(), target, &path.about.request_id);
     let (mut parts, source) = match path.walk(request).await {
         Ok(answer) => answer,
         Err(stop) => path.answer_itself(stop),
