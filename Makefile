@@ -26,7 +26,7 @@ unit: ## unit, property and integration tests
 
 e2e: ## the end-to-end suite: real PostgreSQL, real upstreams, supabase-js and supabase-py
 	$(CARGO) build --locked --bin cutover
-	CUTOVER_BIN=$(TARGET)/debug/cutover tests/e2e/run.sh
+	CUTOVER_BIN=$(abspath $(TARGET))/debug/cutover tests/e2e/run.sh
 
 build: ## the release binary
 	$(CARGO) build --release --locked

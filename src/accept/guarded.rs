@@ -19,8 +19,15 @@ use super::MAX_HEADERS;
 use super::framing::{self, BodyLength, Chunks};
 use super::wire::{Refused, Wire};
 
-/// What the parser sees in place of a refused head. The service knows it by [`Wire::refused`], not by its path.
+/// What the parser sees in place of a refused head.
 const STAND_IN: &[u8] = b"GET /refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// Whether a request is the stand-in. Together with [`Wire::refused`]: a request that came before the refused one on the same
+/// connection is served, although the guard has seen both.
+#[must_use]
+pub fn is_stand_in(path: &str, host: Option<&[u8]>) -> bool {
+    path == "/refused" && host == Some(b"refused")
+}
 
 /// How an HTTP/2 connection with prior knowledge begins (RFC 9113 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -1,6 +1,6 @@
 //! A worker's memory of the tokens it has read: a repeated token costs one look-up.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use quick_cache::unsync::Cache;
@@ -14,13 +14,21 @@ pub const LONGEST_CACHED_TOKEN: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct TokenCache {
     entries: RefCell<Cache<Box<str>, Arc<TokenFacts>>>,
+    capacity: Cell<usize>,
 }
 
 impl TokenCache {
     /// A cache of at most `entries` tokens.
     #[must_use]
     pub fn new(entries: usize) -> Self {
-        Self { entries: RefCell::new(Cache::new(entries)) }
+        Self { entries: RefCell::new(Cache::new(entries)), capacity: Cell::new(entries) }
+    }
+
+    /// From now on at most `entries` tokens. What was remembered is forgotten if that is a change: reading a token again is cheap.
+    pub fn resize(&self, entries: usize) {
+        if self.capacity.replace(entries) != entries {
+            self.entries.replace(Cache::new(entries));
+        }
     }
 
     /// The facts of a token. With `keep_claims` they hold all claims.
@@ -74,6 +82,20 @@ mod tests {
         assert!(cache.read(&token, true).claims.is_some());
         assert!(Arc::ptr_eq(&cache.read(&token, true), &cache.read(&token, false)));
         assert!(before.claims.is_none());
+    }
+
+    #[test]
+    fn the_bound_can_change_and_be_nothing() {
+        let cache = TokenCache::new(10);
+        let token = unsigned_token(&json!({"sub": "ada"}));
+        let _facts = cache.read(&token, false);
+        cache.resize(10);
+        assert_eq!(cache.len(), 1, "the same bound keeps what is there");
+        cache.resize(0);
+        for _ in 0..3 {
+            assert_eq!(cache.read(&token, false).subject.as_deref(), Some("ada"));
+        }
+        assert!(cache.is_empty());
     }
 
     #[test]

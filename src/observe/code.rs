@@ -39,8 +39,6 @@ pub enum ErrorCode {
     UpstreamBroke,
     /// More than `limits.connections`.
     TooManyConnections,
-    /// The proxy is stopping.
-    Draining,
     /// The chosen side did not answer within `upstream.timeout`.
     UpstreamTimeout,
 }
@@ -65,7 +63,7 @@ struct Body<'a> {
 
 impl ErrorCode {
     /// Every code, by status.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::Malformed,
         Self::DotSegments,
         Self::UnknownKey,
@@ -81,7 +79,6 @@ impl ErrorCode {
         Self::Unreachable,
         Self::UpstreamBroke,
         Self::TooManyConnections,
-        Self::Draining,
         Self::UpstreamTimeout,
     ];
 
@@ -140,8 +137,7 @@ impl ErrorCode {
             Self::BodyTimeout
             | Self::BodyTooLarge
             | Self::HeadTooLarge
-            | Self::TooManyConnections
-            | Self::Draining => self.facts_of_limit(),
+            | Self::TooManyConnections => self.facts_of_limit(),
             Self::Panic | Self::Unreachable | Self::UpstreamBroke | Self::UpstreamTimeout => {
                 self.facts_of_failure()
             }
@@ -234,13 +230,6 @@ impl ErrorCode {
                 label: "head_too_large",
                 message: "the request head is longer than is allowed",
                 hint: "Send fewer or shorter headers (a long in.(…) filter belongs in a POSTed function call), or raise limits.header_bytes.",
-            },
-            Self::Draining => Facts {
-                code: "CUT5031",
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                label: "draining",
-                message: "the proxy is stopping",
-                hint: "Send the request again: another replica, or the next process, answers it.",
             },
             // `TooManyConnections`.
             _ => Facts {

@@ -23,8 +23,9 @@ use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use crate::accept::guarded::is_stand_in;
 use crate::accept::request;
-use crate::accept::wire::Wire;
+use crate::accept::wire::{Refused, Wire};
 use crate::decide::{Decision, Question, decide};
 use crate::forward::request_body::BodyFault;
 use crate::identify::client_address::client_address;
@@ -117,8 +118,9 @@ pub async fn handle(
     let record = Record::begin(&worker, &client.wire, request.method(), snapshot.epoch);
     let about = About::of(&request, &client);
     let mut path = Path { worker, client, snapshot, about, record };
-    let line = path.about.request_id.clone();
-    path.record.line(request.method(), request.uri().path_and_query(), &line);
+    // Of a request that the guard refused, method and path are not known: the parser saw a stand-in.
+    let target = request.uri().path_and_query().filter(|_| path.refused(&request).is_none());
+    path.record.line(request.method(), target, &path.about.request_id);
     let (mut parts, source) = match path.walk(request).await {
         Ok(answer) => answer,
         Err(stop) => path.answer_itself(stop),
@@ -146,7 +148,7 @@ impl Path {
 
     /// Phase 1.
     fn accept(&mut self, mut request: Request<Incoming>) -> Result<Asked, Stop> {
-        if let Some(refused) = self.client.wire.refused() {
+        if let Some(refused) = self.refused(&request) {
             return Err(refused.into());
         }
         let method = request.method().clone();
@@ -170,6 +172,13 @@ impl Path {
         let target =
             parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"));
         Ok(Asked { route, method, target, headers: parts.headers, body: Some(body), upgrade })
+    }
+
+    /// Why the guard refused this request, if it did.
+    fn refused(&self, request: &Request<Incoming>) -> Option<Refused> {
+        let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
+        let is_stand_in = is_stand_in(request.uri().path(), host);
+        self.client.wire.refused().filter(|why| is_stand_in || *why == Refused::TooManyConnections)
     }
 
     /// Phase 2.

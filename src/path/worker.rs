@@ -83,6 +83,7 @@ impl Worker {
         let live = cache.load();
         if !Arc::ptr_eq(live, current) {
             *current = Rc::new(Arc::clone(live));
+            self.tokens.resize(live.identify.cache_entries);
         }
         Rc::clone(current)
     }

@@ -2,7 +2,7 @@
 
 import { existsSync, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const E2E = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -34,5 +34,5 @@ export function cutoverBinary() {
   const candidates = [process.env.CUTOVER_BIN, join(REPOSITORY, 'target/release/cutover'), join(REPOSITORY, 'target/debug/cutover')];
   const found = candidates.find((path) => path && existsSync(path));
   if (!found) throw new Error('no cutover binary: build one with cargo build, or name it in CUTOVER_BIN');
-  return found;
+  return resolve(found);
 }

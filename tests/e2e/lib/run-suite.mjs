@@ -1,7 +1,7 @@
 // Starts the stack once and runs the test files of suite/ against it, one after the other, on node's own test runner.
 //   node run-suite.mjs [part of a file name …]
 
-import { readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as paths from './paths.mjs';
 import { startStack } from './stack.mjs';
@@ -23,5 +23,7 @@ const env = { ...process.env, CUTOVER_E2E_STACK: described };
 const args = ['--test', '--test-concurrency=1', '--test-force-exit', '--test-reporter=spec', ...files.map((name) => join(suite, name))];
 const runner = stack.processes.start('suite', process.execPath, args, { env, stdio: 'inherit', detached: false });
 const { code } = await runner.ended;
+const unfinished = files.filter((name) => !existsSync(`${described}.${name}`));
+for (const name of unfinished) console.error(`suite/${name} ended before all its tests were registered`);
 await stack.stop();
-process.exit(code ?? 1);
+process.exit(unfinished.length ? 1 : code ?? 1);

@@ -1,12 +1,17 @@
 // What every test file stands on: the stack that run.sh started, and a proxy of its own, stopped (and its exit code checked) at the end.
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { after } from 'node:test';
 import { startCutover } from './cutover.mjs';
 import { Processes } from './processes.mjs';
 
 const described = process.env.CUTOVER_E2E_STACK;
 if (!described) throw new Error('start the suite with tests/e2e/run.sh');
+
+/** The last line of every test file: all its tests are registered. A file that ends before (its proxy did not start) would otherwise
+ * count as one without tests, which node's runner takes for a success. */
+export const registered = (meta) => writeFileSync(`${described}.${basename(meta.filename)}`, '');
 
 export const stack = JSON.parse(readFileSync(described, 'utf8'));
 

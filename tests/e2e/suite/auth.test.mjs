@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { rest } from '../lib/rest.mjs';
 import { forget, requestsSeen } from '../lib/stack.mjs';
-import { cutover, stack } from '../lib/suite.mjs';
+import { cutover, registered, stack } from '../lib/suite.mjs';
 
 const proxy = await cutover();
 
@@ -59,3 +59,5 @@ test('a session begun at 0 % goes on at 100 % and back', async () => {
     assert.equal((await client.rpc('which_project')).data, where);
   }
 });
+
+registered(import.meta);

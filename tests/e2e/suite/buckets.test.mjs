@@ -12,7 +12,7 @@ import { bucket, SALT, side, VECTORS } from '../lib/bucket.mjs';
 import { configText } from '../lib/cutover.mjs';
 import { cutoverBinary } from '../lib/paths.mjs';
 import { Processes } from '../lib/processes.mjs';
-import { cutover, stack } from '../lib/suite.mjs';
+import { cutover, registered, stack } from '../lib/suite.mjs';
 
 const run = promisify(execFile);
 const PERCENTAGE = 30;
@@ -77,3 +77,5 @@ test('the running proxy agrees, over the first 1,000 of them', async () => {
     assert.deepEqual([told.bucket, told.side], [bucket(user), side(user, PERCENTAGE)], user);
   }
 });
+
+registered(import.meta);

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { distribution, lastOldDecision, Load, resolution, Timeline } from '../lib/load.mjs';
-import { cutover, stack } from '../lib/suite.mjs';
+import { cutover, registered, stack } from '../lib/suite.mjs';
 import { until } from '../lib/until.mjs';
 import { newUsers } from '../lib/users.mjs';
 
@@ -132,3 +132,5 @@ test('the admin API writes the number into the file and leaves the rest of it al
   await proxy.setPercentage(37.25);
   assert.equal(readFileSync(proxy.configPath, 'utf8'), before.replace(/^percentage = \S+/m, 'percentage = 37.25'));
 });
+
+registered(import.meta);

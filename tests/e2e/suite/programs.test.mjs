@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { side } from '../lib/bucket.mjs';
 import { runProgram } from '../lib/programs.mjs';
 import { forget, requestsSeen } from '../lib/stack.mjs';
-import { cutover, stack } from '../lib/suite.mjs';
+import { cutover, registered, stack } from '../lib/suite.mjs';
 
 const PROGRAMS = [
   { program: 'app-old-dialect.mjs', home: 'old' },
@@ -57,3 +57,5 @@ function subject({ headers }) {
   const payload = headers.authorization?.split('.')[1];
   return payload && JSON.parse(Buffer.from(payload, 'base64url')).sub;
 }
+
+registered(import.meta);

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { rest } from '../lib/rest.mjs';
-import { cutover, stack } from '../lib/suite.mjs';
+import { cutover, registered, stack } from '../lib/suite.mjs';
 import { MEMBERS } from '../lib/users.mjs';
 
 const [member] = MEMBERS;
@@ -126,3 +126,5 @@ test('an unknown schema gives 406 and no list of the schemas that are exposed', 
     assert.doesNotMatch(answer.text, /security_service|app_demo/);
   }
 });
+
+registered(import.meta);

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { rest } from '../lib/rest.mjs';
-import { cutover, stack } from '../lib/suite.mjs';
+import { cutover, registered, stack } from '../lib/suite.mjs';
 import { MEMBERS, membersOn } from '../lib/users.mjs';
 
 const PERCENTAGE = 50;
@@ -104,3 +104,5 @@ test('without any key a request gets 401, as from Supabase', async () => {
   assert.equal(answer.status, 401);
   assert.ok(answer.json.message);
 });
+
+registered(import.meta);

@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import WebSocket from 'ws';
 import { forget, requestsSeen } from '../lib/stack.mjs';
-import { cutover, stack } from '../lib/suite.mjs';
+import { cutover, registered, stack } from '../lib/suite.mjs';
 import { MEMBERS } from '../lib/users.mjs';
 
 const key = stack.old.anonKey;
@@ -84,3 +84,5 @@ test('server-sent events arrive one by one', async () => {
   for (let part = await read(); part; part = await read()) rest += part;
   assert.equal(rest, 'data: second\n\ndata: third\n\n');
 });
+
+registered(import.meta);

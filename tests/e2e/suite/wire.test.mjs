@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { raw, rest } from '../lib/rest.mjs';
 import { forget, requestsSeen } from '../lib/stack.mjs';
-import { cutover, stack } from '../lib/suite.mjs';
+import { cutover, registered, stack } from '../lib/suite.mjs';
 import { MEMBERS } from '../lib/users.mjs';
 
 const key = stack.old.anonKey;
@@ -91,3 +91,5 @@ test('a client cannot choose its side, nor pose as an address behind the proxy',
   const [seen] = await requestsSeen(stack.old);
   assert.doesNotMatch(JSON.stringify(seen.headers), /203\.0\.113\.7|evil\.example\.com|forged|x-cutover-side/);
 });
+
+registered(import.meta);
