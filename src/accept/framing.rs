@@ -5,7 +5,11 @@
 //! disagree about the end of a request: request smuggling. So the bytes are looked at before the parser sees them,
 //! and a head that could be read in two ways is refused (RFC 9112 2.2, 5.1, 5.2, 6.1, 6.3, 11.2). Pure: bytes in, verdict out.
 
+use std::ops::Range;
+
 use memchr::memchr;
+
+use super::target::{self, NoTarget};
 
 /// Why a head is refused. The connection is closed after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,9 +20,12 @@ pub enum Malformed {
     /// A header line begins with white space.
     #[error("a folded header line")]
     Folded,
-    /// White space between a header's name and its colon, or no colon or no name at all.
+    /// A header line without a colon, or whose name is no token up to the colon (white space before it, for instance).
     #[error("a header line without a name that ends at its colon")]
     HeaderName,
+    /// A control character in a header's value.
+    #[error("a control character in a header")]
+    HeaderValue,
     /// Both Content-Length and Transfer-Encoding.
     #[error("both Content-Length and Transfer-Encoding")]
     TwoLengths,
@@ -31,9 +38,12 @@ pub enum Malformed {
     /// Not exactly one Host in HTTP/1.1.
     #[error("not exactly one Host header")]
     Host,
-    /// A request line without three parts, or another protocol.
+    /// A request line without three parts, a method that is no token, or another protocol.
     #[error("a request line that is not HTTP/1")]
     RequestLine,
+    /// A target that no URL parser takes.
+    #[error("{NoTarget}")]
+    Target,
     /// A chunk that breaks the rules of the chunked coding.
     #[error("a broken chunk in the request body")]
     Chunk,
@@ -49,7 +59,7 @@ pub enum BodyLength {
 }
 
 /// A head that can be read in one way only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Bytes of the head, with the empty line at its end.
     pub length: usize,
@@ -57,6 +67,10 @@ pub struct Head {
     pub headers: usize,
     /// What follows.
     pub body: BodyLength,
+    /// Where the target stands.
+    pub target: Range<usize>,
+    /// What has to stand in the target's place ([`target::look`]).
+    pub encoded_target: Option<Vec<u8>>,
 }
 
 /// Looks for a complete head at the beginning of `bytes`; `None` when more bytes are needed.
@@ -71,7 +85,10 @@ pub fn head(bytes: &[u8], searched: usize) -> Result<Option<Head>, Malformed> {
     let Some(end) = end_of_head(bytes, from)? else { return Ok(None) };
     let lines = bytes.get(start..end).unwrap_or_default();
     let fields = Fields::read(lines)?;
-    Ok(Some(Head { length: end, headers: fields.count, body: fields.body()? }))
+    let body = fields.body()?;
+    let Fields { count, target, encoded_target, .. } = fields;
+    let target = start + target.start..start + target.end;
+    Ok(Some(Head { length: end, headers: count, body, target, encoded_target }))
 }
 
 /// The index behind the empty line. Refuses bare line ends on the way, so that they never wait for more bytes.
@@ -93,6 +110,8 @@ fn end_of_head(bytes: &[u8], from: usize) -> Result<Option<usize>, Malformed> {
 #[derive(Default)]
 struct Fields {
     is_http_10: bool,
+    target: Range<usize>,
+    encoded_target: Option<Vec<u8>>,
     count: usize,
     hosts: usize,
     content_length: Option<u64>,
@@ -124,12 +143,14 @@ impl Fields {
     fn request_line(&mut self, line: &[u8]) -> Result<(), Malformed> {
         let mut parts = line.split(|byte| *byte == b' ');
         let (method, target, version) = (parts.next(), parts.next(), parts.next());
-        let plain = |part: Option<&[u8]>| {
-            part.is_some_and(|part| !part.is_empty() && memchr(b'\t', part).is_none())
+        let (Some(method), Some(target), None) = (method, target, parts.next()) else {
+            return Err(Malformed::RequestLine);
         };
-        if !plain(method) || !plain(target) || parts.next().is_some() {
+        if !is_token(method) {
             return Err(Malformed::RequestLine);
         }
+        self.target = method.len() + 1..method.len() + 1 + target.len();
+        self.encoded_target = target::look(target).map_err(|NoTarget| Malformed::Target)?;
         match version {
             Some(b"HTTP/1.1") => Ok(()),
             Some(b"HTTP/1.0") => {
@@ -147,8 +168,15 @@ impl Fields {
         let colon = memchr(b':', line).ok_or(Malformed::HeaderName)?;
         let (name, value) =
             (line.get(..colon).unwrap_or_default(), line.get(colon + 1..).unwrap_or_default());
-        if name.is_empty() || name.iter().any(|byte| matches!(byte, b' ' | b'\t' | 0)) {
+        if !is_token(name) {
             return Err(Malformed::HeaderName);
+        }
+        // Folded over all bytes instead of a search, so that the compiler can look at many at once.
+        if value
+            .iter()
+            .fold(false, |bad, byte| bad | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f))
+        {
+            return Err(Malformed::HeaderValue);
         }
         let value = value.trim_ascii();
         self.count += 1;
@@ -183,6 +211,23 @@ impl Fields {
             (false, length) => Ok(BodyLength::Known(length.unwrap_or(0))),
         }
     }
+}
+
+/// Bytes of a token (RFC 9110 5.6.2).
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = matches!(byte as u8,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+'
+            | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+        byte += 1;
+    }
+    table
+};
+
+fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| TOKEN[usize::from(*byte)])
 }
 
 /// Digits only: no sign, no list, no white space (RFC 9110 8.6). 19 digits are enough for any real body.
@@ -297,7 +342,15 @@ mod tests {
 
     fn known(text: &str, body: BodyLength) -> Result<Option<Head>, Malformed> {
         let headers = text.trim().lines().count() - 1;
-        Ok(Some(Head { length: text.len(), headers, body }))
+        let start = text.find(' ').unwrap() + 1;
+        let end = start + text[start..].find(' ').unwrap();
+        Ok(Some(Head {
+            length: text.len(),
+            headers,
+            body,
+            target: start..end,
+            encoded_target: None,
+        }))
     }
 
     #[test]
@@ -369,7 +422,16 @@ mod tests {
             ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", M::RequestLine),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", M::RequestLine),
             ("GET /\r\nHost: a\r\n\r\n", M::RequestLine),
-            ("GET /\tHTTP/1.1 HTTP/1.1\r\nHost: a\r\n\r\n", M::RequestLine),
+            ("GET /\tHTTP/1.1 HTTP/1.1\r\nHost: a\r\n\r\n", M::Target),
+            ("GE(T / HTTP/1.1\r\nHost: a\r\n\r\n", M::RequestLine),
+            ("GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", M::Target),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX(Y: b\r\n\r\n", M::HeaderName),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", M::HeaderValue),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\x7fb\r\n\r\n", M::HeaderValue),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+                M::HeaderValue,
+            ),
         ] {
             assert_eq!(read(text), Err(why), "{text:?}");
         }

@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::MAX_HEADERS;
-use super::framing::{self, BodyLength, Chunks};
+use super::framing::{self, BodyLength, Chunks, Head};
+use super::target;
 use super::wire::{Refused, Wire};
 
 /// What the parser sees in place of a refused head.
@@ -160,22 +161,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         self.wire.head_begins();
         match framing::head(&self.buffer, self.searched) {
             Err(why) => self.refuse(Refused::Malformed(why)),
-            Ok(Some(head)) if head.length > self.header_bytes || head.headers > MAX_HEADERS => {
-                self.refuse(Refused::HeadTooLarge);
-            }
+            Ok(Some(head)) if self.is_too_large(&head) => self.refuse(Refused::HeadTooLarge),
             Ok(None) if self.buffer.len() > self.header_bytes => self.refuse(Refused::HeadTooLarge),
             Ok(None) => self.searched = self.buffer.len(),
             Ok(Some(_)) if self.refuse_all.is_some() => self.refuse(Refused::TooManyConnections),
-            Ok(Some(head)) => {
-                self.wire.head_ends();
-                self.cleared = head.length;
-                self.part = match head.body {
-                    BodyLength::Known(0) => Part::Head,
-                    BodyLength::Known(length) => Part::Known(length),
-                    BodyLength::Chunked => Part::Chunks(Chunks::default()),
-                };
+            Ok(Some(head)) => self.clear_head(head),
+        }
+    }
+
+    fn is_too_large(&self, head: &Head) -> bool {
+        head.length > self.header_bytes
+            || head.headers > MAX_HEADERS
+            || head.encoded_target.as_ref().map_or(head.target.len(), Vec::len) > target::LONGEST
+    }
+
+    fn clear_head(&mut self, head: Head) {
+        let next = match head.body {
+            BodyLength::Known(0) => Part::Head,
+            BodyLength::Known(length) => Part::Known(length),
+            BodyLength::Chunked => Part::Chunks(Chunks::default()),
+        };
+        // What of a chunked body is here already is looked at before its head is let go: now there still is an answer.
+        if let Part::Chunks(chunks) = &next {
+            let here = self.buffer.get(head.length..).unwrap_or_default();
+            if let Err(why) = { *chunks }.advance(here) {
+                return self.refuse(Refused::Malformed(why));
             }
         }
+        self.wire.head_ends();
+        self.cleared = head.length;
+        if let Some(encoded) = head.encoded_target {
+            self.cleared = head.length - head.target.len() + encoded.len();
+            self.buffer.splice(head.target, encoded);
+        }
+        self.part = next;
     }
 
     /// `here` bytes of a body of known length went by.

@@ -5,6 +5,7 @@ pub mod framing;
 pub mod guarded;
 pub mod listener;
 pub mod request;
+pub mod target;
 pub mod tls;
 pub mod wire;
 

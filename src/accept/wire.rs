@@ -20,17 +20,19 @@ pub enum Refused {
 }
 
 /// Every refusal; its index is what the atomic holds.
-const REFUSALS: [Refused; 11] = [
+const REFUSALS: [Refused; 13] = [
     Refused::HeadTooLarge,
     Refused::TooManyConnections,
     Refused::Malformed(Malformed::BareLineEnd),
     Refused::Malformed(Malformed::Folded),
     Refused::Malformed(Malformed::HeaderName),
+    Refused::Malformed(Malformed::HeaderValue),
     Refused::Malformed(Malformed::TwoLengths),
     Refused::Malformed(Malformed::ContentLength),
     Refused::Malformed(Malformed::TransferEncoding),
     Refused::Malformed(Malformed::Host),
     Refused::Malformed(Malformed::RequestLine),
+    Refused::Malformed(Malformed::Target),
     Refused::Malformed(Malformed::Chunk),
 ];
 
@@ -122,9 +124,13 @@ impl Wire {
         self.in_flight.fetch_add(1, Relaxed);
     }
 
-    /// A request, with its response's body, has ended.
+    /// A request, with its response's body, has ended. A head that began behind it could not be read on until now: its time
+    /// begins now.
     pub fn request_ends(&self) {
         self.in_flight.fetch_sub(1, Relaxed);
+        if self.head_since.load(Relaxed) != 0 {
+            self.head_since.store(self.now() + 1, Relaxed);
+        }
         self.touch();
     }
 
@@ -138,10 +144,10 @@ impl Wire {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let now = self.now();
         let due = match self.head_since.load(Relaxed).checked_sub(1) {
-            Some(since) => since.saturating_add(millis(header_timeout)),
-            None if self.in_flight.load(Relaxed) > 0 || self.is_tunnel() => {
+            _ if self.in_flight.load(Relaxed) > 0 || self.is_tunnel() => {
                 now.saturating_add(millis(header_timeout))
             }
+            Some(since) => since.saturating_add(millis(header_timeout)),
             None => self.active.load(Relaxed).saturating_add(millis(idle_timeout)),
         };
         // Look at least once per header timeout: a head may begin at any moment after this look.
@@ -181,7 +187,16 @@ mod tests {
         wire.request_begins();
         tokio::time::advance(Duration::from_secs(1000)).await;
         assert!(wire.next_look(header, idle).is_some(), "a request in flight may take its time");
+        wire.head_begins();
+        assert!(wire.next_look(header, idle).is_some(), "the next head waits for it");
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert!(wire.next_look(header, idle).is_some());
         wire.request_ends();
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(wire.next_look(header, idle).is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(wire.next_look(header, idle), None, "and has its own time then");
+        wire.head_ends();
         tokio::time::advance(Duration::from_secs(74)).await;
         assert!(wire.next_look(header, idle).is_some());
         tokio::time::advance(Duration::from_secs(1)).await;
