@@ -1,7 +1,7 @@
 //! The client's API keys become the chosen side's keys of the same role, wherever they stand (`supabase-wire.md` 1.3,
 //! traps 1 to 3). A user's token is never touched here.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 use crate::identify::credentials::{APIKEY, ApiKey, Bearer, Credentials};
 use crate::identify::keyring::{Keyring, Role, UnknownKeys};
@@ -63,6 +63,9 @@ pub fn swap(
     if places.has_unknown && keyring.unknown == UnknownKeys::Refuse {
         return Err(KeyRefused::Unknown);
     }
+    // The first one is the one that was looked at: a second one must not be what the side believes.
+    keep_first(headers, &HeaderName::from_static(APIKEY));
+    keep_first(headers, &header::AUTHORIZATION);
     let key = |role| keyring.key_for(side, role).ok_or(KeyRefused::NoneForRole(role));
     if let Some(role) = places.header {
         headers.insert(APIKEY, key(role)?.header.clone());
@@ -75,6 +78,14 @@ pub fn swap(
             Ok(query::replace(raw_query, APIKEY, key(role)?.text.expose()))
         }
         _ => Ok(None),
+    }
+}
+
+fn keep_first(headers: &mut HeaderMap, name: &HeaderName) {
+    if headers.get_all(name).iter().nth(1).is_some()
+        && let Some(first) = headers.get(name).cloned()
+    {
+        headers.insert(name, first);
     }
 }
 
