@@ -21,13 +21,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use super::Limits;
 use super::guarded::Guarded;
 use super::wire::{Refused, Wire};
-use super::{Limits, MAX_HEADERS};
 use crate::local::LocalExecutor;
 
 /// How often an HTTP/2 client without traffic is asked whether it is still there, and how long it may take to say so.
 const HTTP2_PING: Duration = Duration::from_secs(20);
+
+/// What the HTTP/1 parser can hold by its own default.
+const PARSER_BYTES: usize = 400 * 1024;
 
 /// What a connection is served with.
 #[derive(Clone, Debug)]
@@ -38,6 +41,18 @@ pub struct Terms {
     pub drain: watch::Receiver<bool>,
     /// The connection is one too many: every request is answered 503.
     pub is_refused: bool,
+}
+
+impl Terms {
+    /// Waits for a connection's beginning: no longer than for a head, and not at all once the proxy stops, because a client that has not
+    /// said a word yet loses nothing.
+    async fn begins<T>(&self, beginning: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let mut drain = self.drain.clone();
+        tokio::select! {
+            begun = tokio::time::timeout(self.limits.header_timeout, beginning) => begun?,
+            _stop = drain.wait_for(|stop| *stop) => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
 }
 
 /// Serves a plain connection: HTTP/1.1, or HTTP/2 with prior knowledge.
@@ -51,10 +66,10 @@ where
     if terms.is_refused {
         guarded.refuse_all(Refused::TooManyConnections);
     } else {
-        match tokio::time::timeout(terms.limits.header_timeout, guarded.speaks_http2()).await {
-            Ok(Ok(true)) => return serve_http2(guarded, &wire, terms, service).await,
-            Ok(Ok(false)) => {}
-            Ok(Err(_)) | Err(_) => return,
+        match terms.begins(guarded.speaks_http2()).await {
+            Ok(true) => return serve_http2(guarded, &wire, terms, service).await,
+            Ok(false) => {}
+            Err(_) => return,
         }
     }
     serve_http1(guarded, &wire, terms, service).await;
@@ -77,7 +92,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let handshake = TlsAcceptor::from(server).accept(stream);
-    let stream = tokio::time::timeout(terms.limits.header_timeout, handshake).await??;
+    let stream = terms.begins(handshake).await?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     if is_http2 {
         wire.head_ends();
@@ -103,7 +118,13 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut builder = http1::Builder::new();
-    builder.max_headers(MAX_HEADERS).timer(TokioTimer::new()).header_read_timeout(None);
+    // How many headers there may be was looked at by the guard: the parser's own limit is the same, and saying it again
+    // would cost an allocation per request. Nor may the parser have less room than a head that the guard lets through.
+    builder.timer(TokioTimer::new()).header_read_timeout(None);
+    let header_bytes = terms.limits.header_bytes;
+    if header_bytes > PARSER_BYTES / 2 {
+        builder.max_buf_size(header_bytes * 2);
+    }
     let connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     watch_over(connection, wire, terms, |connection| connection.graceful_shutdown()).await;
 }
@@ -124,7 +145,11 @@ where
         .max_header_list_size(header_bytes)
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING);
-    let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    if terms.is_refused {
+        // It answers what has come already and ends: it takes a place that it should not have.
+        connection.as_mut().graceful_shutdown();
+    }
     watch_over(connection, wire, terms, |connection| connection.graceful_shutdown()).await;
 }
 
