@@ -30,6 +30,9 @@ pub enum ForwardError {
     /// The side closed, or spoke no HTTP, before the head of an answer.
     #[error("no answer: {0}")]
     Broke(hyper::Error),
+    /// The side answered 101 to a request that asked for no upgrade.
+    #[error("the side switched protocols unasked")]
+    Switched,
     /// The head of an answer did not come in time.
     #[error("no answer in time")]
     Timeout,

@@ -1,13 +1,13 @@
 //! The request's body on its way up: passed on piece by piece, never collected; counted, and watched for a client that
 //! stops sending.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,18 +30,81 @@ pub enum BodyFault {
     Broken,
 }
 
-/// What the body tells the one who waits for the response.
+/// How much of a body was on its way when the answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uploaded {
+    /// All of it, or there is none.
+    Whole,
+    /// It is still being sent.
+    Part,
+    /// Nothing: the client still waits for 100 Continue.
+    HeldBack,
+}
+
+/// What the body tells the one who waits for the response, and is told by it.
 #[derive(Debug, Default)]
 pub struct BodyState {
     done_at: Cell<Option<Instant>>,
     fault: Cell<Option<BodyFault>>,
+    /// When the last piece was handed over, until the next one is asked for in vain.
+    passed_at: Cell<Option<Instant>>,
+    gate: Cell<GateState>,
+    /// Wakes the body behind its gate.
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Where the client that asked for 100 Continue stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum GateState {
+    /// It did not ask, or was told to send.
+    #[default]
+    Open,
+    /// It waits for the side's word.
+    Closed,
+    /// The side has answered without the body: it is never asked for now.
+    Answered,
+    /// The answer is over, too: the body ends.
+    GivenUp,
 }
 
 impl BodyState {
     /// A request without a body: sent as soon as its head is.
     #[must_use]
     pub fn done_now() -> Self {
-        Self { done_at: Cell::new(Some(Instant::now())), fault: Cell::new(None) }
+        Self { done_at: Cell::new(Some(Instant::now())), ..Self::default() }
+    }
+
+    /// Since when the next step is the side's; `None` while it is the client's.
+    #[must_use]
+    pub fn sides_turn_since(&self) -> Option<Instant> {
+        self.done_at.get().or(self.passed_at.get())
+    }
+
+    /// How much has been handed over.
+    #[must_use]
+    pub fn uploaded(&self) -> Uploaded {
+        match (self.done_at.get(), self.gate.get()) {
+            (Some(_), _) => Uploaded::Whole,
+            (None, GateState::Open) => Uploaded::Part,
+            (None, _) => Uploaded::HeldBack,
+        }
+    }
+
+    /// The head of the answer is here.
+    pub(super) fn answered(&self) {
+        if self.gate.get() == GateState::Closed {
+            self.gate.set(GateState::Answered);
+        }
+    }
+
+    /// The answer has ended: a body that was held back is not waited for any more.
+    pub(super) fn give_up(&self) {
+        if self.uploaded() == Uploaded::HeldBack {
+            self.gate.set(GateState::GivenUp);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
     }
 
     /// When the last byte was handed over; `None` while there is more.
@@ -120,6 +183,9 @@ impl RequestBody {
             return Self::none();
         }
         let state = Rc::new(BodyState::default());
+        if gate.is_some() {
+            state.gate.set(GateState::Closed);
+        }
         let left = if limit == 0 { u64::MAX } else { limit };
         let body = ClientBody {
             incoming,
@@ -156,14 +222,22 @@ impl ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         if let Some(gate) = &mut self.gate {
-            if gate.wait.as_mut().poll(cx).is_pending() {
+            if self.state.gate.get() == GateState::GivenUp {
+                return self.fail(BodyFault::Broken);
+            }
+            if self.state.gate.get() == GateState::Answered
+                || gate.wait.as_mut().poll(cx).is_pending()
+            {
+                self.state.waker.replace(Some(cx.waker().clone()));
                 return Poll::Pending;
             }
+            self.state.gate.set(GateState::Open);
             self.gate = None;
         }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.timer = None;
+                self.state.passed_at.set(Some(Instant::now()));
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 match self.left.checked_sub(length) {
                     Some(left) => self.left = left,
@@ -180,6 +254,7 @@ impl ClientBody {
                 Poll::Ready(None)
             }
             Poll::Pending => {
+                self.state.passed_at.set(None);
                 let idle_timeout = self.idle_timeout;
                 let timer =
                     self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));

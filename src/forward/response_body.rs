@@ -1,6 +1,7 @@
 //! The response's body on its way down. When its end has been seen, the connection goes back to the pool.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,27 +11,39 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::pool::Lease;
+use super::request_body::{BodyState, Uploaded};
 
 /// A body that is read from a side.
 #[derive(Debug)]
 pub struct ResponseBody {
     incoming: Incoming,
     lease: Option<(Lease, Option<Duration>)>,
+    /// The body of its request, which may still be on its way.
+    request_body: Option<Rc<BodyState>>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(incoming: Incoming, lease: Option<Lease>, headers: &HeaderMap) -> Self {
-        Self { incoming, lease: lease.map(|lease| (lease, keep_alive_hint(headers))) }
+    pub(super) fn new(
+        incoming: Incoming,
+        lease: Option<Lease>,
+        request_body: Rc<BodyState>,
+        headers: &HeaderMap,
+    ) -> Self {
+        let lease = lease.map(|lease| (lease, keep_alive_hint(headers)));
+        Self { incoming, lease, request_body: Some(request_body) }
     }
 
     /// A body of a connection that is not reused.
     #[must_use]
     pub const fn unpooled(incoming: Incoming) -> Self {
-        Self { incoming, lease: None }
+        Self { incoming, lease: None, request_body: None }
     }
 
     fn finish(&mut self) {
-        if let Some((lease, hint)) = self.lease.take() {
+        let is_uploaded =
+            self.request_body.as_ref().is_none_or(|body| body.uploaded() == Uploaded::Whole);
+        // A side that answered early has the rest of the body still to come: whoever got this connection next would wait for it.
+        if let Some((lease, hint)) = self.lease.take().filter(|_| is_uploaded) {
             lease.give_back(hint);
         }
     }
@@ -67,6 +80,9 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         if self.incoming.is_end_stream() {
             self.finish();
+        }
+        if let Some(body) = &self.request_body {
+            body.give_up();
         }
     }
 }

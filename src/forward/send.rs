@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::error::ForwardError;
 use super::pool::{Connection, Pool};
-use super::request_body::{BodyState, RequestBody};
+use super::request_body::{BodyState, RequestBody, Uploaded};
 use super::response_body::ResponseBody;
 use super::{Project, Settings};
 use crate::side::Side;
@@ -47,6 +47,8 @@ pub struct Answer {
     pub retried: bool,
     /// When the request was sent for the last time.
     pub sent_at: Instant,
+    /// How much of the request's body was sent when the answer came.
+    pub request_body: Uploaded,
 }
 
 impl Pool {
@@ -79,7 +81,7 @@ impl Pool {
             let spare = spare_of(&request);
             let sent_at = Instant::now();
             match once(connection, project, request, &body_state, timeout).await {
-                Ok(response) => return Ok(Answer { response, retried: false, sent_at }),
+                Ok(response) => return Ok(answer(response, false, sent_at, &body_state)),
                 Err(Failed { error, unsent }) => {
                     self.forget_shared(side);
                     match unsent.or(spare) {
@@ -92,13 +94,13 @@ impl Pool {
             let sent_at = Instant::now();
             let sent = once(connection, project, request, &body_state, timeout).await;
             return sent
-                .map(|response| Answer { response, retried: true, sent_at })
+                .map(|response| answer(response, true, sent_at, &body_state))
                 .map_err(|failed| failed.error);
         }
         let connection = self.connect(side, settings).await?;
         let sent_at = Instant::now();
         let sent = once(connection, project, request, &body_state, timeout).await;
-        sent.map(|response| Answer { response, retried: false, sent_at })
+        sent.map(|response| answer(response, false, sent_at, &body_state))
             .map_err(|failed| failed.error)
     }
 
@@ -125,6 +127,15 @@ impl Pool {
     }
 }
 
+fn answer(
+    response: Response<ResponseBody>,
+    retried: bool,
+    sent_at: Instant,
+    body: &BodyState,
+) -> Answer {
+    Answer { response, retried, sent_at, request_body: body.uploaded() }
+}
+
 /// A request that failed, and itself if not a byte of it was sent.
 struct Failed {
     error: ForwardError,
@@ -135,20 +146,20 @@ async fn once(
     connection: Connection,
     project: &Project,
     mut request: Request<RequestBody>,
-    body: &BodyState,
+    body: &Rc<BodyState>,
     timeout: Duration,
 ) -> Result<Response<ResponseBody>, Failed> {
     match connection {
         Connection::Http1(mut lease) => {
             request.headers_mut().insert(header::HOST, project.host_header.clone());
             let response = head(lease.sender.try_send_request(request), body, timeout).await?;
-            Ok(response_with(response, Some(lease)))
+            Ok(response_with(response, Some(lease), body))
         }
         Connection::Http2(mut sender) => {
             request.headers_mut().remove(header::HOST);
             *request.uri_mut() = absolute(project, request.uri().path_and_query());
             let response = head(sender.try_send_request(request), body, timeout).await?;
-            Ok(response_with(response, None))
+            Ok(response_with(response, None, body))
         }
     }
 }
@@ -156,9 +167,14 @@ async fn once(
 fn response_with(
     response: Response<Incoming>,
     lease: Option<super::pool::Lease>,
+    request_body: &Rc<BodyState>,
 ) -> Response<ResponseBody> {
-    let (parts, incoming) = response.into_parts();
-    let body = ResponseBody::new(incoming, lease, &parts.headers);
+    let (mut parts, incoming) = response.into_parts();
+    if parts.headers.contains_key(header::TRANSFER_ENCODING) {
+        // The coding has won (RFC 9112 6.3); a length that is passed on beside it would cut the body or split the answer.
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
+    let body = ResponseBody::new(incoming, lease, Rc::clone(request_body), &parts.headers);
     Response::from_parts(parts, body)
 }
 
@@ -171,8 +187,8 @@ fn absolute(project: &Project, target: Option<&PathAndQuery>) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// Waits for the head of a response. The time runs from the request's last byte: an upload may take as long as its client goes on
-/// sending, which the body itself watches.
+/// Waits for the head of a response. The time runs while it is the side's turn: from the request's last byte, or while it does not
+/// take the next one. An upload may take as long as its client goes on sending, which the body itself watches.
 async fn head(
     sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
     body: &BodyState,
@@ -183,21 +199,38 @@ async fn head(
     loop {
         tokio::select! {
             biased;
-            sent = sending.as_mut() => return sent.map_err(|mut error| {
-                let unsent = error.take_message();
-                let error = match body.fault() {
-                    Some(fault) => ForwardError::Body(fault),
-                    None => ForwardError::Broke(error.into_error()),
-                };
-                Failed { error, unsent }
-            }),
+            sent = sending.as_mut() => return headed(sent, body),
             () = alarm.as_mut() => {
-                let due = body.done_at().map_or_else(|| Instant::now() + timeout, |done| done + timeout);
+                let since = body.sides_turn_since().unwrap_or_else(Instant::now);
+                let due = since + timeout;
                 if due <= Instant::now() {
                     return Err(Failed { error: ForwardError::Timeout, unsent: None });
                 }
                 alarm.as_mut().reset(due);
             }
+        }
+    }
+}
+
+fn headed(
+    sent: Result<Response<Incoming>, TrySendError<Request<RequestBody>>>,
+    body: &BodyState,
+) -> Result<Response<Incoming>, Failed> {
+    match sent {
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err(Failed { error: ForwardError::Switched, unsent: None })
+        }
+        Ok(response) => {
+            body.answered();
+            Ok(response)
+        }
+        Err(mut error) => {
+            let unsent = error.take_message();
+            let error = match body.fault() {
+                Some(fault) => ForwardError::Body(fault),
+                None => ForwardError::Broke(error.into_error()),
+            };
+            Err(Failed { error, unsent })
         }
     }
 }

@@ -13,10 +13,10 @@ use super::refusal::Refusal;
 use super::rewrite::{Said, Undo, may_fall_back};
 use super::worker::Worker;
 use super::{Asked, Caller, Path};
-use crate::decide::{Decision, Question, decide};
+use crate::decide::{Decision, Question, Reason, decide};
 use crate::forward::OnNewUnavailable;
 use crate::forward::error::ForwardError;
-use crate::forward::request_body::{BodyFault, Gate, RequestBody};
+use crate::forward::request_body::{BodyFault, Gate, RequestBody, Uploaded};
 use crate::forward::response_body::ResponseBody;
 use crate::forward::send::{Answer, Outgoing};
 use crate::forward::tunnel::{self, TunnelEnd};
@@ -32,6 +32,8 @@ pub(super) struct Answered {
     pub(super) response: Response<ResponseBody>,
     pub(super) undo: Undo,
     pub(super) timeout: Duration,
+    /// The client still holds its body back: whether it comes is its choice, so nothing can follow on its connection.
+    pub(super) closes: bool,
 }
 
 /// The headers of a read that may be served by old, before they were rewritten for new.
@@ -111,7 +113,11 @@ impl Path {
     fn answered(&mut self, side: Side, answer: Answer, undo: Undo, timeout: Duration) -> Answered {
         self.record.finished.upstream_elapsed = Some(answer.sent_at.elapsed());
         self.record.finished.retried = answer.retried;
-        Answered { side, response: answer.response, undo, timeout }
+        if answer.request_body != Uploaded::Whole {
+            self.client.wire.answered_early();
+        }
+        let closes = answer.request_body == Uploaded::HeldBack;
+        Answered { side, response: answer.response, undo, timeout, closes }
     }
 
     fn failed(&mut self, side: Side, error: &ForwardError) -> Refusal {
@@ -146,6 +152,7 @@ impl Path {
             let socket = Socket {
                 worker: Rc::clone(&self.worker),
                 side: decision.side,
+                reason: decision.reason,
                 route,
                 identity: caller.identity.clone(),
                 address: caller.address,
@@ -160,6 +167,7 @@ impl Path {
             response: Response::from_parts(parts, ResponseBody::unpooled(incoming)),
             retried: false,
             sent_at,
+            request_body: Uploaded::Whole,
         };
         Ok(self.answered(decision.side, answer, undo, timeout))
     }
@@ -169,6 +177,7 @@ impl Path {
 struct Socket {
     worker: Rc<Worker>,
     side: Side,
+    reason: Reason,
     route: Route,
     identity: Identity,
     address: std::net::IpAddr,
@@ -193,27 +202,40 @@ impl Socket {
     /// Resolves when this socket has to close: the proxy stops, or the socket would now be decided for the other side. Spread over
     /// `realtime.drain`, so that the clients do not all come back at once.
     async fn has_to_restart(&self) {
-        let mut epochs = self.worker.shared.epochs.clone();
-        let mut drain = self.worker.shared.drain.clone();
-        loop {
-            tokio::select! {
-                _stop = drain.wait_for(|stop| *stop) => break,
-                changed = epochs.changed() => {
-                    if changed.is_err() {
-                        break;
-                    }
-                    if self.side_now() != self.side {
-                        self.worker.shard.count(Counter::WebsocketClosedForFlip(self.side));
-                        break;
-                    }
-                }
+        let share = rand::random::<f64>();
+        let shared = &self.worker.shared;
+        let mut drain = shared.drain.clone();
+        let flip = async {
+            self.changes_side().await;
+            self.worker.shard.count(Counter::WebsocketClosedForFlip(self.side));
+            tokio::time::sleep(shared.socket_drain.mul_f64(share)).await;
+        };
+        tokio::select! {
+            () = flip => {}
+            _stop = drain.wait_for(|stop| *stop) => {
+                tokio::time::sleep(shared.stop_drain.mul_f64(share)).await;
             }
         }
-        tokio::time::sleep(self.worker.shared.socket_drain.mul_f64(rand::random::<f64>())).await;
+    }
+
+    /// Resolves when this socket would now be decided for the other side.
+    async fn changes_side(&self) {
+        let mut epochs = self.worker.shared.epochs.clone();
+        // Without a writer there are no more changes.
+        while epochs.changed().await.is_ok() {
+            if self.side_now() != self.side {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     fn side_now(&self) -> Side {
         let snapshot = self.worker.snapshot();
+        // A tester chose this side by name; only force is above that.
+        if self.reason == Reason::Override && snapshot.decide.force.is_none() {
+            return self.side;
+        }
         let question = Question {
             identity: &self.identity,
             route: self.route,

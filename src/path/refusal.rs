@@ -127,7 +127,7 @@ impl From<&ForwardError> for Refusal {
     fn from(error: &ForwardError) -> Self {
         match error {
             ForwardError::Connect(_) => Self::of(ErrorCode::Unreachable),
-            ForwardError::Broke(_) => Self::of(ErrorCode::UpstreamBroke),
+            ForwardError::Broke(_) | ForwardError::Switched => Self::of(ErrorCode::UpstreamBroke),
             ForwardError::Timeout => Self::of(ErrorCode::UpstreamTimeout),
             ForwardError::Body(fault) => (*fault).into(),
         }

@@ -29,13 +29,16 @@ const DEBUG_EPOCH: HeaderName = HeaderName::from_static("x-cutover-epoch");
 impl Path {
     /// Phase 6.
     pub(super) async fn restore(&mut self, answered: Answered) -> (Parts, Source) {
-        let Answered { side, response, undo, timeout } = answered;
+        let Answered { side, response, undo, timeout, closes } = answered;
         let (mut parts, body) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             // Its hop-by-hop headers are the handshake.
             return (parts, Source::Side(body));
         }
         strip_hop_by_hop(&mut parts.headers);
+        if closes {
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         restore_location(
             &mut parts.headers,
             &self.snapshot.forward.projects[side].authority,
@@ -95,10 +98,10 @@ impl Path {
             return;
         }
         let headers = &mut parts.headers;
-        // A preflight's answer has its own already.
-        if parts.status != StatusCode::NO_CONTENT
-            || !headers.contains_key(header::ACCESS_CONTROL_ALLOW_METHODS)
-        {
+        // Our own answer to a preflight has them already; a side's 204 has only what is to be replaced.
+        let is_preflight =
+            parts.status == StatusCode::NO_CONTENT && self.record.finished.side.is_none();
+        if !is_preflight {
             cors::apply(&self.snapshot.restore.cors, self.about.origin.as_ref(), headers);
         }
         headers.insert(REQUEST_ID, self.about.request_id.clone());

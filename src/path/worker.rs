@@ -30,8 +30,10 @@ pub struct Shared {
     pub drain: watch::Receiver<bool>,
     /// Whether each request is logged.
     pub access_log: bool,
-    /// Over how long the sockets that have to close are spread.
+    /// Over how long the sockets whose user changed side are spread.
     pub socket_drain: Duration,
+    /// Over how long all sockets are spread when the proxy stops.
+    pub stop_drain: Duration,
 }
 
 /// One worker's own.
