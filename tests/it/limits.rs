@@ -88,12 +88,12 @@ async fn a_hundred_headers_pass_and_one_more_is_431() {
 async fn a_side_may_send_many_headers() {
     let world = World::start().await;
     world.old.answers(|_| {
-        let lines: String = (0..180).map(|i| format!("x-h{i}: {i}\r\n")).collect();
+        let lines: String = (0..90).map(|i| format!("x-h{i}: {i}\r\n")).collect();
         crate::support::upstream::response("200 OK", &format!("x-upstream: old\r\n{lines}"), "{}")
     });
     let answer = world.client().get("/rest/v1/todos").await;
     answer.served_by(Side::Old);
-    assert_eq!(answer.header("x-h179"), Some("179"));
+    assert_eq!(answer.header("x-h89"), Some("89"));
 }
 
 #[tokio::test]

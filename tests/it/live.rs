@@ -68,7 +68,7 @@ async fn the_admin_api_flips_at_once_and_the_file_says_so() {
 
 #[tokio::test]
 async fn no_request_fails_and_nobody_is_on_two_sides_while_the_number_jumps() {
-    let world = std::sync::Arc::new(World::start().set("workers", "2").await);
+    let world = std::sync::Arc::new(World::start().rollout(0).set("workers", "2").await);
     let (stop, stopped) = watch::channel(false);
     let mut users = Vec::new();
     for name in ["ada", "bob", "cat", "dan"] {

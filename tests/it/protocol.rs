@@ -379,6 +379,9 @@ async fn an_early_refusal_reaches_a_client_that_sends_anyway() {
         world.old.does(|_, mut conn| async move {
             conn.send(response("413 Content Too Large", "connection: close\r\n", "too large"))
                 .await;
+            // As servers do: reads on for a while, so that the answer is not lost to a reset.
+            conn.finish().await;
+            while conn.fill().await > 0 {}
             None
         });
         let body = "x".repeat(3_000_000);

@@ -208,7 +208,7 @@ async fn debug_headers_are_ours_alone_and_only_when_asked_for() {
 
 #[tokio::test]
 async fn unmapped_tables_are_404_json_when_refused() {
-    let world = World::start().set("schema.unmapped", "\"refuse\"").await;
-    world.client().get("/rest/v1/unheard_of").await.refused(404, "CUT4041");
-    assert_eq!(world.old.count(), 0);
+    let world = World::start().rollout(100).set("schema.unmapped", "\"refuse\"").await;
+    world.as_user("ada").get("/rest/v1/unheard_of").await.refused(404, "CUT4041");
+    assert_eq!(world.new.count(), 0);
 }

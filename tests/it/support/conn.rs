@@ -105,6 +105,11 @@ impl Conn {
         self.stream.write_all(bytes.as_ref()).await.is_ok() && self.stream.flush().await.is_ok()
     }
 
+    /// Says that nothing more will be sent.
+    pub async fn finish(&mut self) {
+        self.stream.shutdown().await.ok();
+    }
+
     /// Reads some bytes; 0 = the end, or a reset.
     pub async fn fill(&mut self) -> usize {
         let mut space = [0; 16 * 1024];
