@@ -172,7 +172,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     fn is_too_large(&self, head: &Head) -> bool {
         head.length > self.header_bytes
             || head.headers > MAX_HEADERS
-            || head.encoded_target.as_ref().map_or(head.target.len(), Vec::len) > target::LONGEST
+            || head.target.len() > target::LONGEST
+            || head.encoded_target.as_ref().is_some_and(|encoded| encoded.len() > target::LONGEST)
     }
 
     fn clear_head(&mut self, head: Head) {

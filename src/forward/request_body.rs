@@ -77,7 +77,7 @@ impl BodyState {
     /// Since when the next step is the side's; `None` while it is the client's.
     #[must_use]
     pub fn sides_turn_since(&self) -> Option<Instant> {
-        self.done_at.get().or(self.passed_at.get())
+        self.done_at.get().or_else(|| self.passed_at.get())
     }
 
     /// How much has been handed over.

@@ -84,7 +84,7 @@ impl Pool {
                 Ok(response) => return Ok(answer(response, false, sent_at, &body_state)),
                 Err(Failed { error, unsent }) => {
                     self.forget_shared(side);
-                    match unsent.or(spare) {
+                    match unsent.map(|unsent| *unsent).or(spare) {
                         Some(again) if matches!(error, ForwardError::Broke(_)) => request = again,
                         _ => return Err(error),
                     }
@@ -139,7 +139,7 @@ fn answer(
 /// A request that failed, and itself if not a byte of it was sent.
 struct Failed {
     error: ForwardError,
-    unsent: Option<Request<RequestBody>>,
+    unsent: Option<Box<Request<RequestBody>>>,
 }
 
 async fn once(
@@ -225,7 +225,7 @@ fn headed(
             Ok(response)
         }
         Err(mut error) => {
-            let unsent = error.take_message();
+            let unsent = error.take_message().map(Box::new);
             let error = match body.fault() {
                 Some(fault) => ForwardError::Body(fault),
                 None => ForwardError::Broke(error.into_error()),

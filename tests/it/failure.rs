@@ -311,6 +311,16 @@ async fn connections_are_reused_after_errors_head_204_and_304() {
 }
 
 #[tokio::test]
+async fn a_connection_that_its_side_closes_is_not_used_again() {
+    let world = World::start().await;
+    world.old.answers(|_| response("200 OK", "x-upstream: old\r\nconnection: close\r\n", "{}"));
+    for round in 1..=5 {
+        world.client().post("/rest/v1/todos", "{}").await.served_by(Side::Old);
+        assert_eq!(world.old.connections(), round);
+    }
+}
+
+#[tokio::test]
 async fn an_early_answer_keeps_no_later_request_waiting_on_its_connection() {
     let world = World::start().await;
     // Answers before the body, and goes on waiting for it.

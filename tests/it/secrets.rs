@@ -3,12 +3,12 @@
 use cutover::side::Side;
 
 use crate::support::conn::{Answer, Conn};
-use crate::support::eventually;
 use crate::support::process::Process;
 use crate::support::upstream::{Upstream, response};
 use crate::support::world::{
     ANON_NEW, ANON_OLD, OVERRIDE_TOKEN, SERVICE_NEW, SERVICE_OLD, World, token,
 };
+use crate::support::{eventually, http2};
 
 const ADMIN_TOKEN: &str = "admin-token-0123456789";
 const STRANGER: &str = "sb_secret_strangers0key";
@@ -67,7 +67,7 @@ async fn no_key_or_token_appears_in_log_metrics_status_or_audit() {
     let (old, new) = (Upstream::start(Side::Old).await, Upstream::start(Side::New).await);
     let (folder, _) = World::start()
         .set("log.format", "\"json\"")
-        .set("log.level", "\"debug\"")
+        .set("log.level", "\"trace\"")
         .set("log.access", "true")
         .set("admin.token", &format!("{ADMIN_TOKEN:?}"))
         .set("upstream.timeout", "\"200ms\"")
@@ -75,6 +75,17 @@ async fn no_key_or_token_appears_in_log_metrics_status_or_audit() {
     let mut process = Process::serve(folder.path()).await;
     for request in requests() {
         ask(process.address, &request).await;
+    }
+    let stream = tokio::net::TcpStream::connect(process.address).await.unwrap();
+    let mut sender = http2::over(stream).await;
+    for key in [ANON_OLD, SERVICE_NEW, STRANGER] {
+        let mut request = http2::get(&format!("/rest/v1/todos?apikey={key}"));
+        for (name, value) in
+            [("apikey", key), ("authorization", &format!("Bearer {}", token("ada")))]
+        {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        sender.send_request(request).await.unwrap();
     }
     // Failures of the side: it closes, answers nonsense, is too slow, breaks off, says an error.
     for text in

@@ -112,6 +112,20 @@ async fn what_is_sent_behind_a_refused_upgrade_is_never_part_of_it() {
 }
 
 #[tokio::test]
+async fn frames_that_do_not_wait_for_the_101_arrive_whole() {
+    let world = World::start().await;
+    echoes(&world.old);
+    for _ in 0..20 {
+        let mut conn = world.raw().await;
+        // A masked text frame with a line end in it, which no HTTP head may have.
+        let frame = [0x81, 0x83, 0, 0, 0, 0, b'a', b'\n', b'b'];
+        conn.send([upgrade().as_bytes(), &frame].concat()).await;
+        assert!(conn.answer_head().await.start.contains("101"));
+        assert_eq!(conn.take(5).await, [0x81, 3, b'a', b'\n', b'b']);
+    }
+}
+
+#[tokio::test]
 async fn an_upgrade_to_anything_else_is_no_upgrade() {
     let world = World::start().await;
     let mut conn = world.raw().await;

@@ -112,10 +112,8 @@ impl Conn {
 
     /// Reads some bytes; 0 = the end, or a reset.
     pub async fn fill(&mut self) -> usize {
-        let mut space = [0; 16 * 1024];
-        let length = self.stream.read(&mut space).await.unwrap_or(0);
-        self.buffer.extend_from_slice(&space[..length]);
-        length
+        self.buffer.reserve(16 * 1024);
+        self.stream.read_buf(&mut self.buffer).await.unwrap_or(0)
     }
 
     /// Takes exactly so many bytes; fewer when the other end closes.
