@@ -67,6 +67,8 @@ pub struct Head {
     pub headers: usize,
     /// What follows.
     pub body: BodyLength,
+    /// Whether it asks for another protocol: until that is answered, nobody knows what the bytes behind it are.
+    pub upgrades: bool,
     /// Where the target stands.
     pub target: Range<usize>,
     /// What has to stand in the target's place ([`target::look`]).
@@ -86,9 +88,9 @@ pub fn head(bytes: &[u8], searched: usize) -> Result<Option<Head>, Malformed> {
     let lines = bytes.get(start..end).unwrap_or_default();
     let fields = Fields::read(lines)?;
     let body = fields.body()?;
-    let Fields { count, target, encoded_target, .. } = fields;
+    let Fields { count, upgrades, target, encoded_target, .. } = fields;
     let target = start + target.start..start + target.end;
-    Ok(Some(Head { length: end, headers: count, body, target, encoded_target }))
+    Ok(Some(Head { length: end, headers: count, body, upgrades, target, encoded_target }))
 }
 
 /// The index behind the empty line. Refuses bare line ends on the way, so that they never wait for more bytes.
@@ -110,6 +112,7 @@ fn end_of_head(bytes: &[u8], from: usize) -> Result<Option<usize>, Malformed> {
 #[derive(Default)]
 struct Fields {
     is_http_10: bool,
+    upgrades: bool,
     target: Range<usize>,
     encoded_target: Option<Vec<u8>>,
     count: usize,
@@ -183,6 +186,7 @@ impl Fields {
         // Most names are none of ours; their length tells without a comparison.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrades = true,
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = parse_length(value).ok_or(Malformed::ContentLength)?;
                 if self.content_length.replace(length).is_some() {
@@ -348,6 +352,7 @@ mod tests {
             length: text.len(),
             headers,
             body,
+            upgrades: false,
             target: start..end,
             encoded_target: None,
         }))

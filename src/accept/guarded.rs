@@ -53,6 +53,8 @@ pub struct Guarded<S> {
     /// Bytes at the front of the buffer that hold no end of a head.
     searched: usize,
     part: Part,
+    /// Heads that were let through.
+    heads: u64,
     /// Every request is refused with this.
     refuse_all: Option<Refused>,
     /// Ends the wait for a client that was answered early and still sends.
@@ -64,6 +66,8 @@ enum Part {
     Head,
     Known(u64),
     Chunks(Chunks),
+    /// Behind a request for an upgrade: a tunnel's first bytes or the next head, as the answer says.
+    Upgrade,
     /// No longer HTTP/1: an upgrade, or HTTP/2.
     Tunnel,
     Refused,
@@ -80,6 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             cleared: 0,
             searched: 0,
             part: Part::Head,
+            heads: 0,
             refuse_all: None,
             linger: None,
         }
@@ -152,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
                 }
             }
             Part::Tunnel => self.cleared = self.buffer.len(),
-            Part::Refused => {}
+            Part::Upgrade | Part::Refused => {}
         }
         Ok(())
     }
@@ -178,6 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
 
     fn clear_head(&mut self, head: Head) {
         let next = match head.body {
+            BodyLength::Known(0) if head.upgrades => Part::Upgrade,
             BodyLength::Known(0) => Part::Head,
             BodyLength::Known(length) => Part::Known(length),
             BodyLength::Chunked => Part::Chunks(Chunks::default()),
@@ -190,6 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             }
         }
         self.wire.head_ends();
+        self.heads += 1;
         self.cleared = head.length;
         if let Some(encoded) = head.encoded_target {
             self.cleared = head.length - head.target.len() + encoded.len();
@@ -283,8 +290,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
             match this.part {
                 // Nothing is read after a refusal; the answer closes the connection.
                 Part::Refused => return Poll::Pending,
+                Part::Upgrade if !this.wire.waits_for(this.heads, cx) => this.part = Part::Head,
+                Part::Upgrade if this.buffer.len() >= READ_AT_ONCE => return Poll::Pending,
                 Part::Known(_) | Part::Tunnel => return this.poll_straight(cx, out),
-                Part::Head | Part::Chunks(_) => {
+                Part::Head | Part::Chunks(_) | Part::Upgrade => {
                     if ready!(this.poll_fill(cx))? == 0 {
                         return Poll::Ready(Ok(()));
                     }

@@ -2,8 +2,10 @@
 //! service above it. They run on one worker; the atomics are only there because an upgraded connection must be `Send`.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::Context;
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::framing::Malformed;
@@ -45,6 +47,10 @@ pub struct Wire {
     /// Milliseconds after `opened` at which something last happened.
     active: AtomicU64,
     in_flight: AtomicU32,
+    /// Requests that have ended.
+    ended: AtomicU64,
+    /// Woken when a request ends.
+    waiting: AtomicWaker,
     tunnel: AtomicBool,
     linger: AtomicBool,
     /// Index into [`REFUSALS`] plus one; 0 = none.
@@ -61,6 +67,8 @@ impl Wire {
             head_since: AtomicU64::new(1),
             active: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
+            ended: AtomicU64::new(0),
+            waiting: AtomicWaker::new(),
             tunnel: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             refused: AtomicU8::new(0),
@@ -132,6 +140,14 @@ impl Wire {
             self.head_since.store(self.now() + 1, Relaxed);
         }
         self.touch();
+        self.ended.fetch_add(1, Relaxed);
+        self.waiting.wake();
+    }
+
+    /// Whether fewer than this many requests have ended; if so, the task is woken when the next one does.
+    pub(crate) fn waits_for(&self, requests: u64, cx: &Context<'_>) -> bool {
+        self.waiting.register(cx.waker());
+        self.ended.load(Relaxed) < requests
     }
 
     /// When this connection has to be looked at next, or `None` when it is overdue: its head is too slow or it has been

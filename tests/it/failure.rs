@@ -182,6 +182,7 @@ async fn reads_fall_back_to_old_when_new_is_away_and_writes_never() {
     assert_eq!(user.ask("HEAD", "/rest/v1/todos", None).await.side(), Side::Old);
     for method in ["POST", "PATCH", "PUT", "DELETE"] {
         user.ask(method, "/rest/v1/todos", Some("{}")).await.refused(502, "CUT502");
+        user.ask(method, "/rest/v1/todos", None).await.refused(502, "CUT502");
     }
     assert_eq!(world.old.count(), 3);
     assert_eq!(world.metric("cutover_fallbacks_total", "").await, 3.0);

@@ -1,12 +1,15 @@
 //! Limits, each at its edge.
 
+use bytes::Bytes;
 use cutover::side::Side;
-use futures_util::SinkExt as _;
+use futures_util::{SinkExt as _, StreamExt as _, stream};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::conn::Conn;
-use crate::support::websocket;
 use crate::support::world::{ANON_OLD, World};
+use crate::support::{http2, websocket, within};
 
 #[tokio::test]
 async fn one_connection_too_many_is_503_and_a_place_that_is_free_again_is_used() {
@@ -125,6 +128,43 @@ async fn a_body_beyond_the_limit_is_413_by_its_length_and_in_the_middle() {
 }
 
 #[tokio::test]
+async fn limits_of_bodies_hold_over_http2_too() {
+    let world = World::start()
+        .set("limits.body_bytes", "1000")
+        .set("limits.body_idle_timeout", "\"200ms\"")
+        .await;
+    let gone = world.old.notes_gone();
+    world.old.does(move |seen, mut conn| {
+        let gone = gone.clone();
+        async move {
+            assert!(!conn.request_body(&seen.head).await.is_whole);
+            gone();
+            None
+        }
+    });
+    let mut sender = http2::open(&world).await;
+    for (pieces, status) in [(3, 413), (1, 408)] {
+        // Then it stops, without an end.
+        let sent = stream::iter(0..pieces).map(|_| Ok(Frame::data(Bytes::from(vec![b'x'; 400]))));
+        let body = StreamBody::new(sent.chain(stream::pending()));
+        let mut request = http2::get("/rest/v1/todos").map(|_| BodyExt::boxed(body));
+        *request.method_mut() = http::Method::POST;
+        let answer = within("an answer", sender.send_request(request)).await.unwrap();
+        assert_eq!(answer.status(), status);
+        assert!(http2::body(answer).await.is_some());
+    }
+    // Those that the side has seen at all: what is too large may be so before its head is on the way.
+    crate::support::eventually("the cuts", async || {
+        world.old.gone() == world.old.count() && world.old.gone() > 0
+    })
+    .await;
+    // The connection and its other streams are none the worse for it.
+    world.old.answers_as_usual();
+    let answer = sender.send_request(http2::get("/rest/v1/todos")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
 async fn a_client_that_goes_on_sending_still_reads_its_413() {
     let world = World::start().set("limits.body_bytes", "1000").await;
     let mut conn = world.raw().await;
@@ -139,7 +179,7 @@ async fn a_frame_beyond_the_limit_closes_with_1009() {
     websocket::echoes(&world.old);
     let mut socket = websocket::realtime(&world).await;
     socket.send(Message::text("x".repeat(1024))).await.unwrap();
-    let echoed = futures_util::StreamExt::next(&mut socket).await.unwrap().unwrap();
+    let echoed = socket.next().await.unwrap().unwrap();
     assert_eq!(echoed.len(), 1024);
     socket.send(Message::text("x".repeat(1025))).await.unwrap();
     assert_eq!(websocket::close_code(&mut socket).await, Some(1009));

@@ -1,6 +1,9 @@
 //! HTTP as such: what must arrive as it was sent.
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cutover::side::Side;
@@ -291,6 +294,7 @@ async fn repeated_headers_stay_repeated() {
 async fn trailers_pass_both_ways() {
     let world = World::start().await;
     world.old.does(|seen, mut conn| async move {
+        assert_eq!(seen.header("te"), Some("trailers"));
         let body = conn.request_body(&seen.head).await;
         assert_eq!(body.bytes, b"hello");
         assert_eq!(body.trailers, [("x-sum".to_owned(), "42".to_owned())]);
@@ -316,18 +320,27 @@ fn expecting(length: usize) -> String {
 #[tokio::test]
 async fn the_client_is_told_to_continue_when_the_side_says_so() {
     let world = World::start().await;
-    world.old.does(|seen, mut conn| async move {
-        assert_eq!(seen.header("expect"), Some("100-continue"));
-        conn.send("HTTP/1.1 100 Continue\r\n\r\n").await;
-        assert_eq!(conn.request_body(&seen.head).await.bytes, b"hello");
-        conn.send(usual(Side::Old)).await;
-        Some(conn)
+    let said = Arc::new(AtomicBool::new(false));
+    let saying = Arc::clone(&said);
+    world.old.does(move |seen, mut conn| {
+        let saying = Arc::clone(&saying);
+        async move {
+            assert_eq!(seen.header("expect"), Some("100-continue"));
+            // Time enough for a 100 that nobody here has said.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            saying.store(true, SeqCst);
+            conn.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+            assert_eq!(conn.request_body(&seen.head).await.bytes, b"hello");
+            conn.send(usual(Side::Old)).await;
+            Some(conn)
+        }
     });
     let mut conn = world.raw().await;
     let begun = std::time::Instant::now();
     conn.send(expecting(5)).await;
     assert_eq!(conn.answer_head().await.start, "HTTP/1.1 100 Continue");
-    assert!(begun.elapsed().as_millis() < 700, "on the side's word, not after the wait");
+    assert!(said.load(SeqCst), "not before the side's word");
+    assert!(begun.elapsed() < Duration::from_millis(900), "on the side's word, not after the wait");
     conn.send("hello").await;
     conn.answer().await.served_by(Side::Old);
 }
@@ -364,7 +377,7 @@ async fn an_early_refusal_reaches_a_client_that_waits_with_its_body() {
         assert!(conn.is_closed().await);
         let other = world.client();
         let next = other.get("/storage/v1/object/b/a");
-        let answer = tokio::time::timeout(std::time::Duration::from_millis(700), next).await;
+        let answer = tokio::time::timeout(Duration::from_millis(700), next).await;
         assert_eq!(
             answer.expect("the next request waited").head.start,
             format!("HTTP/1.1 {status}")
