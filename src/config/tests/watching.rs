@@ -1,5 +1,7 @@
 //! The watcher: every kind of write is seen.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::config::watch;
 
@@ -105,16 +107,24 @@ fn a_mounted_config_map_swaps_under_the_links() {
 fn a_file_caught_half_written_is_no_fault() {
     use std::io::Write as _;
     let watched = Watched::new(Home::new(GOOD));
+    let mut quick = 0;
     for n in 1..50 {
-        let text = Watched::file(&n.to_string());
+        let (text, failed) = (Watched::file(&n.to_string()), watched.control.reloads().failed);
+        let began = Instant::now();
         let mut file = fs::File::create(watched.home.path("config.toml")).unwrap();
         for piece in text.as_bytes().chunks(16) {
             file.write_all(piece).unwrap();
         }
         drop(file);
+        // A writer that the machine itself held up for longer than the watcher's patience proves nothing.
+        let is_quick = began.elapsed() < Duration::from_millis(10);
         watched.becomes(&n.to_string());
+        if is_quick {
+            quick += 1;
+            assert_eq!(watched.control.reloads().failed, failed, "{:?}", watched.control.reloads());
+        }
     }
-    assert_eq!(watched.control.reloads().failed, 0, "{:?}", watched.control.reloads());
+    assert!(quick > 0, "no file was written within 10 ms");
 }
 
 /// Half of a file can be good TOML without the number, and the default would be 0 %.
