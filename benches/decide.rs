@@ -13,6 +13,7 @@ use cutover::decide::bucket::{Bucket, Hash};
 use cutover::decide::percentage::Percentage;
 use cutover::decide::{Anonymous, Owner, Owners, Question, Settings, decide};
 use cutover::identify::cache::TokenCache;
+use cutover::identify::claims::Wanted;
 use cutover::identify::credentials::Credentials;
 use cutover::identify::keyring::{Keyring, ProjectKeys, UnknownKeys};
 use cutover::identify::{self, Identity, Source, identify};
@@ -33,6 +34,7 @@ fn settings(percentage: u8, pins: usize) -> Settings {
         anonymous: Anonymous::Sticky,
         pins: (0..pins).map(|n| (format!("pinned-{n}"), Side::New)).collect(),
         rules: Vec::new(),
+        wanted: Wanted::default(),
         domains: HashMap::new(),
         override_token: None,
         owners: Owners::from_fn(|_| Owner::Rollout),
@@ -103,11 +105,11 @@ fn identified(c: &mut Criterion) {
     );
     let query = Some("select=id,title&limit=10");
     for (name, entries) in [("token_known", 1000), ("token_new", 0)] {
-        let cache = TokenCache::new(entries);
+        let (cache, wanted) = (TokenCache::new(entries), Wanted::default());
         group.bench_function(name, |b| {
             b.iter(|| {
                 let credentials = Credentials::of(black_box(&headers), query, &keyring);
-                let mut read = |token: &str| cache.read(token, false);
+                let mut read = |token: &str| cache.read(token, &wanted);
                 identify(&headers, query, &credentials, &settings, &keyring, &mut read)
             });
         });

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 /// A Supabase service, as the first two segments of a path name it.
@@ -62,12 +63,7 @@ impl Route {
             path.strip_prefix(route.prefix())
                 .is_some_and(|tail| tail.is_empty() || tail.starts_with('/'))
         })?;
-        // The realtime tenants API is an administrator's; Supabase's own gateways answer 403 there.
-        let tail = route.tail(path);
-        let denied = route == Self::Realtime
-            && tail
-                .strip_prefix("/api/tenants")
-                .is_some_and(|t| t.is_empty() || t.starts_with('/'));
+        let denied = route == Self::Realtime && is_tenants_api(route.tail(path));
         (!denied).then_some(route)
     }
 
@@ -76,6 +72,15 @@ impl Route {
     pub fn tail(self, path: &str) -> &str {
         path.strip_prefix(self.prefix()).unwrap_or_default()
     }
+}
+
+/// The realtime tenants API is an administrator's; Supabase's own gateways answer 403 there. Whoever looks at the path after us may decode it
+/// and merge its slashes, so both are done here.
+fn is_tenants_api(tail: &str) -> bool {
+    let decoded = percent_decode_str(tail).decode_utf8_lossy();
+    let mut segments = decoded.split('/').filter(|segment| !segment.is_empty());
+    segments.next().is_some_and(|first| first.eq_ignore_ascii_case("api"))
+        && segments.next().is_some_and(|second| second.eq_ignore_ascii_case("tenants"))
 }
 
 impl fmt::Display for Route {
@@ -101,6 +106,10 @@ mod tests {
             ("/realtime/v1/api/broadcast", Some(Route::Realtime)),
             ("/realtime/v1/api/tenants", None),
             ("/realtime/v1/api/tenants/x", None),
+            ("/realtime/v1/api/%74enants", None),
+            ("/realtime/v1//api//tenants", None),
+            ("/realtime/v1/api%2Ftenants", None),
+            ("/realtime/v1/api/tenantship", Some(Route::Realtime)),
             ("/pg/tables", None),
             ("/analytics/v1", None),
             ("/mcp", None),

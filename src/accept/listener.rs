@@ -2,10 +2,39 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
+
+/// One more open connection, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    open: Arc<AtomicUsize>,
+    before: usize,
+}
+
+impl Place {
+    /// Takes a place. `open` counts over all workers; it is touched once per connection, not per request.
+    #[must_use]
+    pub fn take(open: &Arc<AtomicUsize>) -> Self {
+        Self { open: Arc::clone(open), before: open.fetch_add(1, Relaxed) }
+    }
+
+    /// How many were open before it.
+    #[must_use]
+    pub const fn before(&self) -> usize {
+        self.before
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Relaxed);
+    }
+}
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use http::Request;
@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, LocalSet};
 use tower::{ServiceBuilder, service_fn};
 
 use crate::accept::connection::{Terms, serve_plain, serve_tls};
-use crate::accept::listener::accept_all;
+use crate::accept::listener::{Place, accept_all};
 use crate::accept::tls::Certificate;
 use crate::accept::wire::Wire;
 use crate::observe::{Counter, Gauge, Shard};
@@ -38,25 +38,6 @@ pub(super) struct Seat {
     /// Open client connections over all workers. Touched once per connection, not per request.
     pub(super) open: Arc<AtomicUsize>,
     pub(super) drain_timeout: Duration,
-}
-
-/// One more open connection, until it is dropped.
-struct Place {
-    open: Arc<AtomicUsize>,
-    /// How many were open before it.
-    before: usize,
-}
-
-impl Place {
-    fn take(open: &Arc<AtomicUsize>) -> Self {
-        Self { open: Arc::clone(open), before: open.fetch_add(1, Relaxed) }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Relaxed);
-    }
 }
 
 impl Seat {
@@ -129,11 +110,11 @@ fn connect(
 ) {
     let place = Place::take(open);
     let limits = worker.snapshot().accept.limits;
-    if place.before >= limits.connections + ANSWERED_BEYOND_LIMIT {
+    if place.before() >= limits.connections + ANSWERED_BEYOND_LIMIT {
         worker.shard.error(crate::observe::ErrorCode::TooManyConnections, None);
         return;
     }
-    let is_refused = place.before >= limits.connections;
+    let is_refused = place.before() >= limits.connections;
     let terms = Terms { limits, drain: worker.shared.drain.clone(), is_refused };
     worker.shard.count(Counter::ClientConnected);
     let held = worker.shard.hold(Gauge::ClientConnections);
@@ -142,6 +123,7 @@ fn connect(
         wire: Arc::clone(&wire),
         peer: peer.ip(),
         is_secure: certificate.is_some(),
+        place: (place, held),
     });
     let serving = Rc::clone(worker);
     let service = ServiceBuilder::new().layer(CatchPanic).service(service_fn(
@@ -161,6 +143,5 @@ fn connect(
                 }
             }
         }
-        drop((place, held));
     });
 }

@@ -131,6 +131,10 @@ fn decide(merged: &Merged) -> decide::Settings {
         let keys = merged.texts(&format!("rollout.pins.{side}"));
         pins.extend(keys.iter().map(|key| (key.clone(), side)));
     }
+    let rules = match merged.value("rollout.rules") {
+        Typed::Rules(rules) => rules.clone(),
+        _ => Vec::new(),
+    };
     decide::Settings {
         percentage: merged.percentage(),
         force: merged.force(),
@@ -144,10 +148,8 @@ fn decide(merged: &Merged) -> decide::Settings {
             _ => Anonymous::Sticky,
         },
         pins,
-        rules: match merged.value("rollout.rules") {
-            Typed::Rules(rules) => rules.clone(),
-            _ => Vec::new(),
-        },
+        wanted: decide::wanted_claims(&rules),
+        rules,
         domains: match merged.value("rollout.domains") {
             Typed::Caps(caps) => caps.iter().map(|(schema, cap)| (schema.clone(), *cap)).collect(),
             _ => HashMap::new(),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
+use crate::identify::claims::Wanted;
 use crate::identify::{Identity, User};
 use crate::route::Route;
 use crate::secret::Secret;
@@ -126,6 +127,12 @@ impl Owners {
     }
 }
 
+/// The claims that these rules ask for.
+#[must_use]
+pub fn wanted_claims(rules: &[Rule]) -> Wanted {
+    Wanted::new(rules.iter().map(|rule| rule.claim.clone()).collect())
+}
+
 /// One entry of `rollout.rules`: a JWT claim that equals a value sends its users to a side.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
@@ -156,6 +163,8 @@ pub struct Settings {
     pub pins: HashMap<String, Side>,
     /// Asked in order; the first match wins.
     pub rules: Vec<Rule>,
+    /// The claims that the rules ask for ([`wanted_claims`]).
+    pub wanted: Wanted,
     /// Highest percentage per domain (a schema of the new project).
     pub domains: HashMap<String, Percentage>,
     /// The token that makes `x-cutover-side` count; `None`: the header never counts.
@@ -259,9 +268,7 @@ fn by_bucket(
 
 impl Rule {
     fn matches(&self, user: &User) -> bool {
-        let Some(claims) = user.claims() else { return false };
-        let claim = self.claim.iter().try_fold(claims, |value, name| value.get(name));
-        claim == Some(&self.equals)
+        user.claim(&self.claim) == Some(&self.equals)
     }
 }
 

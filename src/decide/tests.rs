@@ -18,6 +18,7 @@ fn settings(percentage: &str) -> Settings {
         anonymous: Anonymous::Sticky,
         pins: HashMap::new(),
         rules: Vec::new(),
+        wanted: Wanted::default(),
         domains: HashMap::new(),
         override_token: None,
         owners: Owners::from_fn(|route| match route {
@@ -72,11 +73,8 @@ fn the_percentage_decides_when_nothing_else_does() {
 /// Each rule against all the rules below it: the first that answers wins.
 #[test]
 fn the_rules_are_asked_in_the_order_of_the_reasons() {
-    let facts = TokenFacts {
-        subject: Some(ADA.into()),
-        is_service_role: false,
-        claims: Some(json!({"app_metadata": {"beta": true}})),
-    };
+    let wanted = Wanted::new(vec![vec!["app_metadata".into(), "beta".into()]]);
+    let facts = TokenFacts::of_user(ADA, &json!({"app_metadata": {"beta": true}}), &wanted);
     let ada = Identity::User(User::of_token(Arc::new(facts)).unwrap());
     let mut set = settings("100");
     let mut ask = question(&ada);
@@ -143,12 +141,9 @@ fn rules_compare_as_json_and_need_a_token() {
         equals,
         side: Side::New,
     };
+    let wanted = wanted_claims(&[rule(json!("gold"))]);
     let with = |claims| {
-        let facts = TokenFacts {
-            subject: Some("ada".into()),
-            is_service_role: false,
-            claims: Some(claims),
-        };
+        let facts = TokenFacts::of_user("ada", &claims, &wanted);
         Identity::User(User::of_token(Arc::new(facts)).unwrap())
     };
     let mut set = settings("0");

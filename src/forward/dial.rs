@@ -6,11 +6,13 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -21,12 +23,12 @@ use super::error::ConnectError;
 
 /// A connection to a side.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) enum Dialed {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Stream {
+impl Dialed {
     /// Whether the side chose HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         match self {
@@ -60,11 +62,12 @@ impl Dialer {
         &self,
         project: &Project,
         offer: Offer,
-    ) -> Result<Stream, ConnectError> {
-        let stream = TcpStream::connect((project.dial_host.as_str(), project.dial_port)).await?;
+    ) -> Result<Dialed, ConnectError> {
+        let stream = connect(project).await?;
         stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
         if !project.tls {
-            return Ok(Stream::Plain(stream));
+            return Ok(Dialed::Plain(stream));
         }
         let host =
             project.authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -72,7 +75,7 @@ impl Dialer {
             ServerName::try_from(host).map_err(|error| ConnectError::Tls(error.to_string()))?;
         let config = self.tls_config(project, offer)?;
         let stream = TlsConnector::from(config).connect(name, stream).await?;
-        Ok(Stream::Tls(Box::new(stream)))
+        Ok(Dialed::Tls(Box::new(stream)))
     }
 
     fn tls_config(
@@ -104,6 +107,36 @@ impl Dialer {
     }
 }
 
+/// How long one address may take while there is another one to try.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Tries a name's addresses in order. A dead one (an AAAA record without a route) may not use up the whole time.
+async fn connect(project: &Project) -> io::Result<TcpStream> {
+    let host = (project.dial_host.as_str(), project.dial_port);
+    let mut addresses = tokio::net::lookup_host(host).await?.peekable();
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    while let Some(address) = addresses.next() {
+        let connecting = TcpStream::connect(address);
+        let connected = match addresses.peek() {
+            None => connecting.await,
+            Some(_) => match tokio::time::timeout(ADDRESS_PATIENCE, connecting).await {
+                Ok(connected) => connected,
+                Err(late) => Err(late.into()),
+            },
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// Finds out about a peer that vanished without a word, behind a stream that is quiet for long.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15))
+}
+
 fn private_roots(pem: &str) -> Result<RootCertStore, ConnectError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
@@ -126,7 +159,7 @@ fn system_roots() -> Arc<RootCertStore> {
     Arc::clone(ROOTS.get_or_init(read))
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for Dialed {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -139,7 +172,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for Dialed {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,15 +1,16 @@
 //! A worker's connections to both sides: kept alive, reused newest first, never shared with another worker.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::dial::{Dialer, Offer, Stream};
+use super::dial::{Dialed, Dialer, Offer};
 use super::error::ConnectError;
 use super::request_body::RequestBody;
 use super::{Project, Settings};
@@ -19,6 +20,21 @@ use crate::side::{Pair, Side};
 
 /// How often an idle HTTP/2 connection is asked whether it still stands, and how long the answer may take.
 const HTTP2_PING: Duration = Duration::from_secs(20);
+
+/// Requests that share one HTTP/2 connection; more open another one. Below what servers allow at once (100 and more): a request beyond
+/// that would wait for another to end, and nobody would see why.
+const STREAMS: usize = 64;
+
+/// The window of a whole HTTP/2 connection: as large as it can be, so that some clients that stop reading can't use it up and stall
+/// all others. What is read ahead for each of them is bounded by the window of its stream.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+const STREAM_WINDOW: u32 = 512 * 1024;
+
+/// Bytes of a response's head over HTTP/2: `Content-Location` repeats the query, which may be long.
+const RESPONSE_HEAD: u32 = 256 * 1024;
+
+/// How long a kept connection may take to be ready again. It is at once, unless its own task has not run since its last response.
+const READY: Duration = Duration::from_millis(5);
 
 /// Where a connection leads: a kept one is used only for a project that is still reached the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,17 +74,22 @@ struct Kept {
     until: Instant,
 }
 
-/// An HTTP/2 connection: one for all requests.
+/// An HTTP/2 connection, shared by up to [`STREAMS`] requests.
 #[derive(Debug)]
 struct Shared {
     sender: http2::SendRequest<RequestBody>,
     address: Rc<Address>,
+    streams: Rc<Cell<usize>>,
 }
 
 #[derive(Debug, Default)]
 struct Connections {
     kept: Vec<Kept>,
-    shared: Option<Shared>,
+    shared: Vec<Shared>,
+    /// What the side chose last time; `None` before the first TLS connection.
+    speaks_http2: Option<bool>,
+    /// Held while a connection is made that others could share, so that a cold start makes one and not one per request.
+    dialing: Rc<Mutex<()>>,
 }
 
 /// The connections of one worker.
@@ -91,11 +112,31 @@ pub(super) struct Lease {
     idle_connections: usize,
 }
 
+/// One stream of an HTTP/2 connection, until it is dropped with its response's body.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) sender: http2::SendRequest<RequestBody>,
+    streams: Rc<Cell<usize>>,
+}
+
+impl Stream {
+    fn of(shared: &Shared) -> Self {
+        shared.streams.set(shared.streams.get() + 1);
+        Self { sender: shared.sender.clone(), streams: Rc::clone(&shared.streams) }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.streams.set(self.streams.get().saturating_sub(1));
+    }
+}
+
 /// A connection to send one request on.
 #[derive(Debug)]
 pub(super) enum Connection {
     Http1(Lease),
-    Http2(http2::SendRequest<RequestBody>),
+    Http2(Stream),
 }
 
 impl Pool {
@@ -112,17 +153,13 @@ impl Pool {
         settings: &Settings,
     ) -> Option<Connection> {
         let project = &settings.projects[side];
-        if let Some(shared) = &self.sides.borrow()[side].shared
-            && shared.address.leads_to(project)
-            && !shared.sender.is_closed()
-        {
-            return Some(Connection::Http2(shared.sender.clone()));
+        if let Some(stream) = self.stream(side, project) {
+            return Some(Connection::Http2(stream));
         }
         loop {
             let mut kept = self.sides.borrow_mut()[side].kept.pop()?;
             let is_fresh = kept.until > Instant::now() && kept.address.leads_to(project);
-            // Ready at once, unless the connection's own task has not yet run since its last response.
-            if is_fresh && kept.sender.ready().await.is_ok() {
+            if is_fresh && is_ready(&mut kept.sender).await {
                 return Some(Connection::Http1(self.lease(
                     kept.sender,
                     kept.address,
@@ -131,6 +168,13 @@ impl Pool {
                 )));
             }
         }
+    }
+
+    /// A stream of an HTTP/2 connection that has room.
+    fn stream(&self, side: Side, project: &Project) -> Option<Stream> {
+        let shared = &mut self.sides.borrow_mut()[side].shared;
+        shared.retain(|shared| !shared.sender.is_closed() && shared.address.leads_to(project));
+        shared.iter().find(|shared| shared.streams.get() < STREAMS).map(Stream::of)
     }
 
     fn lease(
@@ -150,14 +194,31 @@ impl Pool {
         }
     }
 
-    /// A new connection.
+    /// A new connection, or a stream of one that somebody else has made meanwhile.
     pub(super) async fn connect(
         self: &Rc<Self>,
         side: Side,
         settings: &Settings,
     ) -> Result<Connection, ConnectError> {
-        let dialing = self.dial(side, settings, Offer::Any);
-        tokio::time::timeout(settings.connect_timeout, dialing)
+        let project = &settings.projects[side];
+        let connecting = async {
+            let is_shareable =
+                || project.tls && self.sides.borrow()[side].speaks_http2 != Some(false);
+            if !is_shareable() {
+                return self.dial(side, settings, Offer::Any).await;
+            }
+            let dialing = Rc::clone(&self.sides.borrow()[side].dialing);
+            let turn = dialing.lock().await;
+            if let Some(stream) = self.stream(side, project) {
+                return Ok(Connection::Http2(stream));
+            }
+            if !is_shareable() {
+                // It turned out that everybody needs a connection of their own: all at once, then.
+                drop(turn);
+            }
+            self.dial(side, settings, Offer::Any).await
+        };
+        tokio::time::timeout(settings.connect_timeout, connecting)
             .await
             .map_err(|_| ConnectError::Timeout)?
     }
@@ -172,10 +233,14 @@ impl Pool {
         let stream = self.dialer.dial(project, offer).await?;
         self.shard.count(Counter::UpstreamConnected(side));
         let address = Rc::new(Address::of(project));
-        if stream.is_http2() {
+        let is_http2 = stream.is_http2();
+        self.sides.borrow_mut()[side].speaks_http2 = Some(is_http2);
+        if is_http2 {
             let sender = self.http2(stream, side).await?;
-            self.sides.borrow_mut()[side].shared = Some(Shared { sender: sender.clone(), address });
-            return Ok(Connection::Http2(sender));
+            let shared = Shared { sender, address, streams: Rc::default() };
+            let stream = Stream::of(&shared);
+            self.sides.borrow_mut()[side].shared.push(shared);
+            return Ok(Connection::Http2(stream));
         }
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
@@ -190,11 +255,14 @@ impl Pool {
 
     async fn http2(
         &self,
-        stream: Stream,
+        stream: Dialed,
         side: Side,
     ) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .max_header_list_size(RESPONSE_HEAD)
             .keep_alive_interval(HTTP2_PING)
             .keep_alive_timeout(HTTP2_PING)
             .keep_alive_while_idle(true)
@@ -230,11 +298,6 @@ impl Pool {
         Ok(sender)
     }
 
-    /// Forgets an HTTP/2 connection that failed.
-    pub(super) fn forget_shared(&self, side: Side) {
-        self.sides.borrow_mut()[side].shared = None;
-    }
-
     /// Drops every kept connection that is past its time. Called now and then; without it the connections of a side that nobody
     /// asks any more would stay.
     pub fn sweep(&self) {
@@ -261,4 +324,9 @@ impl Lease {
             });
         }
     }
+}
+
+async fn is_ready(sender: &mut http1::SendRequest<RequestBody>) -> bool {
+    sender.is_ready()
+        || tokio::time::timeout(READY, sender.ready()).await.is_ok_and(|ready| ready.is_ok())
 }

@@ -10,14 +10,24 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::pool::Lease;
+use super::pool::{Lease, Stream};
 use super::request_body::{BodyState, Uploaded};
+
+/// What the response came on, kept until its end.
+#[derive(Debug)]
+pub(super) enum Carrier {
+    /// A connection that nobody else uses meanwhile.
+    Http1(Lease),
+    /// One stream of many; dropping it makes room.
+    Http2(Stream),
+}
 
 /// A body that is read from a side.
 #[derive(Debug)]
 pub struct ResponseBody {
     incoming: Incoming,
     lease: Option<(Lease, Option<Duration>)>,
+    _stream: Option<Stream>,
     /// The body of its request, which may still be on its way.
     request_body: Option<Rc<BodyState>>,
 }
@@ -25,18 +35,21 @@ pub struct ResponseBody {
 impl ResponseBody {
     pub(super) fn new(
         incoming: Incoming,
-        lease: Option<Lease>,
+        carrier: Carrier,
         request_body: Rc<BodyState>,
         headers: &HeaderMap,
     ) -> Self {
-        let lease = lease.map(|lease| (lease, keep_alive_hint(headers)));
-        Self { incoming, lease, request_body: Some(request_body) }
+        let (lease, stream) = match carrier {
+            Carrier::Http1(lease) => (Some((lease, keep_alive_hint(headers))), None),
+            Carrier::Http2(stream) => (None, Some(stream)),
+        };
+        Self { incoming, lease, _stream: stream, request_body: Some(request_body) }
     }
 
     /// A body of a connection that is not reused.
     #[must_use]
     pub const fn unpooled(incoming: Incoming) -> Self {
-        Self { incoming, lease: None, request_body: None }
+        Self { incoming, lease: None, _stream: None, request_body: None }
     }
 
     fn finish(&mut self) {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::error::ForwardError;
 use super::pool::{Connection, Pool};
 use super::request_body::{BodyState, RequestBody, Uploaded};
-use super::response_body::ResponseBody;
+use super::response_body::{Carrier, ResponseBody};
 use super::{Project, Settings};
 use crate::side::Side;
 
@@ -32,6 +32,9 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     /// Told when the side says 100 Continue.
     pub continued: Option<Arc<Notify>>,
+    /// Whether a safe request without a body may be sent once more when nobody knows whether the first one arrived. Not where a GET can
+    /// use something up: a link in a mail, a function.
+    pub is_repeatable: bool,
     /// The body.
     pub body: RequestBody,
     /// What the body tells.
@@ -63,13 +66,14 @@ impl Pool {
         timeout: Duration,
         outgoing: Outgoing,
     ) -> Result<Answer, ForwardError> {
-        let Outgoing { method, target, headers, continued, body, body_state } = outgoing;
+        let Outgoing { method, target, headers, continued, is_repeatable, body, body_state } =
+            outgoing;
         let project = &settings.projects[side];
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(target);
         *request.headers_mut() = headers;
-        if let Some(continued) = continued {
+        if let Some(continued) = continued.clone() {
             hyper::ext::on_informational(&mut request, move |response| {
                 if response.status() == StatusCode::CONTINUE {
                     continued.notify_one();
@@ -77,29 +81,27 @@ impl Pool {
             });
         }
 
+        let sending = Sending { body: &body_state, continued: continued.as_deref(), timeout };
         if let Some(connection) = self.reuse(side, settings).await {
-            let spare = spare_of(&request);
+            let spare = if is_repeatable { spare_of(&request) } else { None };
             let sent_at = Instant::now();
-            match once(connection, project, request, &body_state, timeout).await {
+            match once(connection, project, request, sending).await {
                 Ok(response) => return Ok(answer(response, false, sent_at, &body_state)),
-                Err(Failed { error, unsent }) => {
-                    self.forget_shared(side);
-                    match unsent.map(|unsent| *unsent).or(spare) {
-                        Some(again) if matches!(error, ForwardError::Broke(_)) => request = again,
-                        _ => return Err(error),
-                    }
-                }
+                Err(Failed { error, unsent }) => match unsent.map(|unsent| *unsent).or(spare) {
+                    Some(again) if matches!(error, ForwardError::Broke(_)) => request = again,
+                    _ => return Err(error),
+                },
             }
             let connection = self.connect(side, settings).await?;
             let sent_at = Instant::now();
-            let sent = once(connection, project, request, &body_state, timeout).await;
+            let sent = once(connection, project, request, sending).await;
             return sent
                 .map(|response| answer(response, true, sent_at, &body_state))
                 .map_err(|failed| failed.error);
         }
         let connection = self.connect(side, settings).await?;
         let sent_at = Instant::now();
-        let sent = once(connection, project, request, &body_state, timeout).await;
+        let sent = once(connection, project, request, sending).await;
         sent.map(|response| answer(response, false, sent_at, &body_state))
             .map_err(|failed| failed.error)
     }
@@ -142,31 +144,48 @@ struct Failed {
     unsent: Option<Box<Request<RequestBody>>>,
 }
 
+/// What goes with a request whatever connection it goes on.
+#[derive(Clone, Copy)]
+struct Sending<'a> {
+    body: &'a Rc<BodyState>,
+    continued: Option<&'a Notify>,
+    timeout: Duration,
+}
+
 async fn once(
     connection: Connection,
     project: &Project,
     mut request: Request<RequestBody>,
-    body: &Rc<BodyState>,
-    timeout: Duration,
+    sending: Sending<'_>,
 ) -> Result<Response<ResponseBody>, Failed> {
+    let Sending { body, continued, timeout } = sending;
     match connection {
         Connection::Http1(mut lease) => {
             request.headers_mut().insert(header::HOST, project.host_header.clone());
+            if request.uri().authority().is_some() {
+                // It comes back from an HTTP/2 connection that could not take it.
+                let target = request.uri().path_and_query().cloned();
+                *request.uri_mut() = target.map(Uri::from).unwrap_or_default();
+            }
             let response = head(lease.sender.try_send_request(request), body, timeout).await?;
-            Ok(response_with(response, Some(lease), body))
+            Ok(response_with(response, Carrier::Http1(lease), body))
         }
-        Connection::Http2(mut sender) => {
+        Connection::Http2(mut stream) => {
             request.headers_mut().remove(header::HOST);
             *request.uri_mut() = absolute(project, request.uri().path_and_query());
-            let response = head(sender.try_send_request(request), body, timeout).await?;
-            Ok(response_with(response, None, body))
+            // hyper does not tell of a 100 Continue over HTTP/2, where it would save little: the body goes at once.
+            if let Some(continued) = continued {
+                continued.notify_one();
+            }
+            let response = head(stream.sender.try_send_request(request), body, timeout).await?;
+            Ok(response_with(response, Carrier::Http2(stream), body))
         }
     }
 }
 
 fn response_with(
     response: Response<Incoming>,
-    lease: Option<super::pool::Lease>,
+    carrier: Carrier,
     request_body: &Rc<BodyState>,
 ) -> Response<ResponseBody> {
     let (mut parts, incoming) = response.into_parts();
@@ -174,7 +193,7 @@ fn response_with(
         // The coding has won (RFC 9112 6.3); a length that is passed on beside it would cut the body or split the answer.
         parts.headers.remove(header::CONTENT_LENGTH);
     }
-    let body = ResponseBody::new(incoming, lease, Rc::clone(request_body), &parts.headers);
+    let body = ResponseBody::new(incoming, carrier, Rc::clone(request_body), &parts.headers);
     Response::from_parts(parts, body)
 }
 

@@ -74,8 +74,9 @@ where
             say_goodbye(&mut side_read, &mut client_write, &mut client_read, down_frames, code);
         let _late = tokio::time::timeout(GOODBYE, goodbye).await;
     }
-    let _closed = client_write.shutdown().await;
-    let _closed = side_write.shutdown().await;
+    // Over TLS even a shutdown waits for a peer that does not read.
+    let closing = async { tokio::join!(client_write.shutdown(), side_write.shutdown()) };
+    let _late = tokio::time::timeout(GOODBYE, closing).await;
     end
 }
 

@@ -1,46 +1,66 @@
-//! A worker's memory of the tokens it has read: a repeated token costs one look-up.
+//! A worker's memory of the tokens it has read: a repeated token costs one look-up. Bounded in entries and in bytes, because anybody can
+//! send a token.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
-use super::claims::{self, TokenFacts};
+use super::claims::{self, TokenFacts, Wanted};
 
-/// Tokens longer than this are read each time: a cache of entries is only bounded in bytes if each entry is.
+/// Tokens longer than this are read each time.
 pub const LONGEST_CACHED_TOKEN: usize = 8 * 1024;
+
+/// What an entry may hold; one that holds more takes the place of several. A token that Supabase issues has about 1 KB.
+pub const ENTRY_BYTES: usize = 2 * 1024;
+
+#[derive(Clone, Copy, Debug)]
+struct ByBytes;
+
+impl Weighter<Box<str>, Arc<TokenFacts>> for ByBytes {
+    fn weight(&self, token: &Box<str>, facts: &Arc<TokenFacts>) -> u64 {
+        (token.len() + facts.size()).div_ceil(ENTRY_BYTES) as u64
+    }
+}
+
+type Entries = Cache<Box<str>, Arc<TokenFacts>, ByBytes>;
 
 /// A bounded map from token to its facts. Belongs to one worker; nobody waits for it.
 #[derive(Debug)]
 pub struct TokenCache {
-    entries: RefCell<Cache<Box<str>, Arc<TokenFacts>>>,
+    entries: RefCell<Entries>,
     capacity: Cell<usize>,
 }
 
+fn empty(entries: usize) -> Entries {
+    Cache::with_weighter(entries, entries as u64, ByBytes)
+}
+
 impl TokenCache {
-    /// A cache of at most `entries` tokens.
+    /// A cache of at most `entries` tokens, and at most `entries` × [`ENTRY_BYTES`] bytes.
     #[must_use]
     pub fn new(entries: usize) -> Self {
-        Self { entries: RefCell::new(Cache::new(entries)), capacity: Cell::new(entries) }
+        Self { entries: RefCell::new(empty(entries)), capacity: Cell::new(entries) }
     }
 
     /// From now on at most `entries` tokens. What was remembered is forgotten if that is a change: reading a token again is cheap.
     pub fn resize(&self, entries: usize) {
         if self.capacity.replace(entries) != entries {
-            self.entries.replace(Cache::new(entries));
+            self.entries.replace(empty(entries));
         }
     }
 
-    /// The facts of a token. With `keep_claims` they hold all claims.
+    /// The facts of a token, with the claims that are wanted.
     #[must_use]
-    pub fn read(&self, token: &str, keep_claims: bool) -> Arc<TokenFacts> {
+    pub fn read(&self, token: &str, wanted: &Wanted) -> Arc<TokenFacts> {
         let mut entries = self.entries.borrow_mut();
         if let Some(facts) = entries.get(token)
-            && (!keep_claims || facts.claims.is_some())
+            && facts.version == wanted.version()
         {
             return Arc::clone(facts);
         }
-        let facts = Arc::new(claims::read(token, keep_claims));
+        let facts = Arc::new(claims::read(token, wanted));
         if token.len() <= LONGEST_CACHED_TOKEN {
             entries.insert(Box::from(token), Arc::clone(&facts));
         }
@@ -68,32 +88,54 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_bounded_and_reads_claims_only_when_asked() {
-        let cache = TokenCache::new(10);
+    fn is_bounded_in_entries() {
+        let (cache, wanted) = (TokenCache::new(10), Wanted::default());
         for n in 0..1000 {
             let token = unsigned_token(&json!({"sub": format!("user-{n}")}));
-            let facts = cache.read(&token, false);
-            assert_eq!(facts.subject.as_deref(), Some(format!("user-{n}").as_str()));
-            assert!(facts.claims.is_none());
+            assert_eq!(
+                cache.read(&token, &wanted).subject.as_deref(),
+                Some(format!("user-{n}").as_str())
+            );
         }
-        assert!(cache.len() <= 10, "{}", cache.len());
-        let token = unsigned_token(&json!({"sub": "ada"}));
-        let before = cache.read(&token, false);
-        assert!(cache.read(&token, true).claims.is_some());
-        assert!(Arc::ptr_eq(&cache.read(&token, true), &cache.read(&token, false)));
-        assert!(before.claims.is_none());
+        assert!((1..=10).contains(&cache.len()), "{}", cache.len());
+    }
+
+    /// A token of 6 KB can unfold to 200 KB of JSON values: neither is kept ten thousand times.
+    #[test]
+    fn is_bounded_in_bytes() {
+        let wanted = Wanted::new(vec![vec!["x".to_owned()]]);
+        let cache = TokenCache::new(10);
+        for n in 0..1000 {
+            let facts = cache
+                .read(&unsigned_token(&json!({"sub": n.to_string(), "x": vec![0; 2000]})), &wanted);
+            assert!(facts.size() < 1024, "{}", facts.size());
+        }
+        let bytes = cache.len() * 5 * 1024;
+        assert!(bytes <= 10 * ENTRY_BYTES + 5 * 1024, "{} entries of 5 KB", cache.len());
+    }
+
+    #[test]
+    fn other_rules_are_other_facts() {
+        let cache = TokenCache::new(10);
+        let token = unsigned_token(&json!({"sub": "ada", "tier": "gold"}));
+        let path = vec!["tier".to_owned()];
+        let wanted = Wanted::new(vec![path.clone()]);
+        assert_eq!(cache.read(&token, &Wanted::default()).claim(&path), None);
+        assert_eq!(cache.read(&token, &wanted).claim(&path), Some(&json!("gold")));
+        assert!(Arc::ptr_eq(&cache.read(&token, &wanted), &cache.read(&token, &wanted)));
+        assert_eq!(cache.read(&token, &Wanted::default()).claim(&path), None);
     }
 
     #[test]
     fn the_bound_can_change_and_be_nothing() {
-        let cache = TokenCache::new(10);
+        let (cache, wanted) = (TokenCache::new(10), Wanted::default());
         let token = unsigned_token(&json!({"sub": "ada"}));
-        let _facts = cache.read(&token, false);
+        let _facts = cache.read(&token, &wanted);
         cache.resize(10);
         assert_eq!(cache.len(), 1, "the same bound keeps what is there");
         cache.resize(0);
         for _ in 0..3 {
-            assert_eq!(cache.read(&token, false).subject.as_deref(), Some("ada"));
+            assert_eq!(cache.read(&token, &wanted).subject.as_deref(), Some("ada"));
         }
         assert!(cache.is_empty());
     }
@@ -102,7 +144,7 @@ mod tests {
     fn a_token_beyond_the_limit_is_read_but_not_kept() {
         let cache = TokenCache::new(10);
         let token = unsigned_token(&json!({"sub": "ada", "pad": "x".repeat(LONGEST_CACHED_TOKEN)}));
-        assert_eq!(cache.read(&token, false).subject.as_deref(), Some("ada"));
+        assert_eq!(cache.read(&token, &Wanted::default()).subject.as_deref(), Some("ada"));
         assert!(cache.is_empty());
     }
 }

@@ -6,6 +6,7 @@ use http::HeaderMap;
 use ipnet::IpNet;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// The address nearest to us that is not a trusted proxy. `X-Forwarded-For` is read from its end: whatever stands
 /// left of the first stranger was written by the stranger and proves nothing.
@@ -28,6 +29,28 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     nearest
 }
 
+/// Whether the client itself speaks TLS: to us, or to a trusted proxy in front of us that says so.
+#[must_use]
+pub fn is_secure(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    trusted: &[IpNet],
+    speaks_tls_to_us: bool,
+) -> bool {
+    let peer = peer.to_canonical();
+    if !trusted.iter().any(|network| network.contains(&peer)) {
+        return speaks_tls_to_us;
+    }
+    match headers.get(X_FORWARDED_PROTO).and_then(|value| value.to_str().ok()) {
+        // The nearest proxy's word is the last.
+        Some(protocols) => protocols
+            .rsplit(',')
+            .next()
+            .is_some_and(|last| last.trim().eq_ignore_ascii_case("https")),
+        None => speaks_tls_to_us,
+    }
+}
+
 /// An address, also with a port behind it as some proxies write it.
 fn parse(entry: &str) -> Option<IpAddr> {
     let address = entry
@@ -40,6 +63,29 @@ fn parse(entry: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_scheme_is_a_trusted_proxys_word_or_our_own_eyes() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        for (peer, said, own, want) in [
+            ("10.0.0.1", Some("https"), false, true),
+            ("10.0.0.1", Some("http"), true, false),
+            ("10.0.0.1", Some("http, https"), false, true),
+            ("10.0.0.1", None, true, true),
+            ("192.0.2.1", Some("https"), false, false),
+            ("192.0.2.1", Some("http"), true, true),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(said) = said {
+                headers.insert(X_FORWARDED_PROTO, said.parse().unwrap());
+            }
+            assert_eq!(
+                is_secure(peer.parse().unwrap(), &headers, &trusted, own),
+                want,
+                "{peer} {said:?}"
+            );
+        }
+    }
 
     #[test]
     fn believes_only_trusted_proxies() {

@@ -88,11 +88,11 @@ impl User {
         }
     }
 
-    /// The token's claims, when they were kept.
+    /// A claim of the token, if a rule asks for it.
     #[must_use]
-    pub fn claims(&self) -> Option<&Value> {
+    pub fn claim(&self, path: &[String]) -> Option<&Value> {
         match &self.0 {
-            UserKey::Token(facts) => facts.claims.as_ref(),
+            UserKey::Token(facts) => facts.claim(path),
             UserKey::Plain(_) => None,
         }
     }

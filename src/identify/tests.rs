@@ -33,7 +33,7 @@ fn ask(pairs: &[(&'static str, &str)], query: Option<&str>, settings: &Settings)
     }
     let credentials = Credentials::of(&headers, query, &keyring);
     identify(&headers, query, &credentials, settings, &keyring, &mut |token| {
-        Arc::new(claims::read(token, false))
+        Arc::new(claims::read(token, &claims::Wanted::default()))
     })
 }
 

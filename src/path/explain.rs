@@ -103,7 +103,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explained, No
     };
     let settings = &snapshot.decide;
     let caller = Caller {
-        identity: Identity::User(user(question)),
+        identity: Identity::User(user(snapshot, question)),
         keys: KeyPlaces::of(&Credentials::of(&HeaderMap::new(), None, &snapshot.keyring)),
         // Asked only for those without an identity.
         address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -181,13 +181,13 @@ fn rewritten(
     })
 }
 
-fn user(question: &Question) -> User {
+fn user(snapshot: &Snapshot, question: &Question) -> User {
     let of_token = question.claims.as_ref().and_then(|claims| {
-        User::of_token(Arc::new(TokenFacts {
-            subject: Some(question.user.clone().into_boxed_str()),
-            is_service_role: false,
-            claims: Some(claims.clone()),
-        }))
+        User::of_token(Arc::new(TokenFacts::of_user(
+            &question.user,
+            claims,
+            &snapshot.decide.wanted,
+        )))
     });
     of_token.unwrap_or_else(|| User::plain(&question.user))
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::refusal::Refusal;
 use super::rewrite::{Said, Undo, may_fall_back};
 use super::worker::Worker;
-use super::{Asked, Caller, Path};
+use super::{Asked, Caller, Client, Path};
 use crate::decide::{Decision, Question, Reason, decide};
 use crate::forward::OnNewUnavailable;
 use crate::forward::error::ForwardError;
@@ -79,7 +79,9 @@ impl Path {
             None => RequestBody::none(),
         };
         let Said { method, target, headers, undo, .. } = said;
-        let outgoing = Outgoing { method, target, headers, body, body_state, continued };
+        let is_repeatable = may_repeat(asked.route);
+        let outgoing =
+            Outgoing { method, target, headers, body, body_state, continued, is_repeatable };
         let sent = self.worker.pool.send(decision.side, settings, timeout, outgoing).await;
         match (sent, spare) {
             (Ok(answer), _) => Ok(self.answered(decision.side, answer, undo, timeout)),
@@ -103,7 +105,9 @@ impl Path {
         let Said { method, target, headers, undo, .. } =
             self.rewrite(&mut asked, caller, Side::Old)?;
         let (body, body_state) = RequestBody::none();
-        let outgoing = Outgoing { method, target, headers, body, body_state, continued: None };
+        let is_repeatable = may_repeat(asked.route);
+        let outgoing =
+            Outgoing { method, target, headers, body, body_state, continued: None, is_repeatable };
         match self.worker.pool.send(Side::Old, &self.snapshot.forward, timeout, outgoing).await {
             Ok(answer) => Ok(self.answered(Side::Old, answer, undo, timeout)),
             Err(error) => Err(self.failed(Side::Old, &error)),
@@ -143,7 +147,15 @@ impl Path {
         let settings = &self.snapshot.forward;
         let Said { method, target, headers, undo, .. } = said;
         let (body, body_state) = RequestBody::none();
-        let outgoing = Outgoing { method, target, headers, body, body_state, continued: None };
+        let outgoing = Outgoing {
+            method,
+            target,
+            headers,
+            body,
+            body_state,
+            continued: None,
+            is_repeatable: false,
+        };
         let sent_at = Instant::now();
         let sent = self.worker.pool.send_upgrade(decision.side, settings, outgoing).await;
         let mut response = sent.map_err(|error| self.failed(decision.side, &error))?;
@@ -151,6 +163,7 @@ impl Path {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let socket = Socket {
                 worker: Rc::clone(&self.worker),
+                _client: Rc::clone(&self.client),
                 side: decision.side,
                 reason: decision.reason,
                 route,
@@ -173,9 +186,16 @@ impl Path {
     }
 }
 
+/// Routes on which a GET reads and nothing else. A link in a mail is used up by its first GET, and a function may do anything.
+const fn may_repeat(route: Route) -> bool {
+    matches!(route, Route::Rest | Route::Storage)
+}
+
 /// An open WebSocket.
 struct Socket {
     worker: Rc<Worker>,
+    /// Keeps the client's place among `limits.connections`: the connection lives on as this socket.
+    _client: Rc<Client>,
     side: Side,
     reason: Reason,
     route: Route,

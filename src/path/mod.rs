@@ -22,15 +22,20 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use ipnet::IpNet;
 
 use crate::accept::guarded::is_stand_in;
+use crate::accept::listener::Place;
 use crate::accept::request;
 use crate::accept::wire::{Refused, Wire};
 use crate::decide::{Decision, Question, decide};
 use crate::forward::request_body::BodyFault;
-use crate::identify::client_address::client_address;
+use crate::identify::claims;
+use crate::identify::client_address::{client_address, is_secure};
 use crate::identify::credentials::Credentials;
+use crate::identify::keyring::UnknownKeys;
 use crate::identify::{Identity, identify};
+use crate::observe::metrics::Held;
 use crate::restore::cors;
 use crate::restore::headers::PublicName;
 use crate::rewrite::headers::{self, OVERRIDE_SIDE, OVERRIDE_TOKEN};
@@ -52,6 +57,8 @@ pub struct Client {
     pub peer: IpAddr,
     /// Whether it speaks TLS to us.
     pub is_secure: bool,
+    /// Its place among all connections, and among those that are counted as open.
+    pub place: (Place, Held),
 }
 
 /// What every answer needs to know of its request, whoever answers.
@@ -60,6 +67,8 @@ struct About {
     method: Method,
     origin: Option<HeaderValue>,
     public: PublicName,
+    /// The answer is a preflight's, with CORS headers of its own.
+    is_preflight: bool,
     request_id: HeaderValue,
     /// Random bits of this request: its id, its trace, its bucket if nobody asks.
     random: u128,
@@ -116,7 +125,7 @@ pub async fn handle(
 ) -> Response<AnswerBody> {
     let snapshot = worker.snapshot();
     let record = Record::begin(&worker, &client.wire, request.method(), snapshot.epoch);
-    let about = About::of(&request, &client);
+    let about = About::of(&request, &client, &snapshot.accept.trusted_proxies);
     let mut path = Path { worker, client, snapshot, about, record };
     // Of a request that the guard refused, method and path are not known: the parser saw a stand-in.
     let target = request.uri().path_and_query().filter(|_| path.refused(&request).is_none());
@@ -185,8 +194,12 @@ impl Path {
     fn identify(&self, asked: &Asked) -> Caller {
         let Snapshot { identify: settings, keyring, decide, accept, .. } = &**self.snapshot;
         let credentials = Credentials::of(&asked.headers, asked.target.query(), keyring);
-        let keep_claims = !decide.rules.is_empty();
-        let mut read = |token: &str| self.worker.tokens.read(token, keep_claims);
+        // A stranger is about to be refused; it shall not push out anybody's token before.
+        let is_refused = credentials.has_unknown_key() && keyring.unknown == UnknownKeys::Refuse;
+        let mut read = |token: &str| match is_refused {
+            true => Arc::new(claims::read(token, &decide.wanted)),
+            false => self.worker.tokens.read(token, &decide.wanted),
+        };
         let query = asked.target.query();
         let identity = identify(&asked.headers, query, &credentials, settings, keyring, &mut read);
         let address = client_address(self.client.peer, &asked.headers, &accept.trusted_proxies);
@@ -218,6 +231,7 @@ impl Path {
     fn answer_itself(&mut self, stop: Stop) -> (http::response::Parts, Source) {
         match stop {
             Stop::Preflight(headers) => {
+                self.about.is_preflight = true;
                 let (mut parts, ()) = Response::new(()).into_parts();
                 parts.status = StatusCode::NO_CONTENT;
                 parts.headers = headers;
@@ -260,7 +274,7 @@ impl Asked {
 }
 
 impl About {
-    fn of(request: &Request<Incoming>, client: &Client) -> Self {
+    fn of(request: &Request<Incoming>, client: &Client, trusted: &[IpNet]) -> Self {
         let random = rand::random();
         let host = || {
             request
@@ -273,8 +287,9 @@ impl About {
             origin: request.headers().get(header::ORIGIN).cloned(),
             public: PublicName {
                 authority: request.uri().authority().cloned().or_else(host),
-                is_secure: client.is_secure,
+                is_secure: is_secure(client.peer, request.headers(), trusted, client.is_secure),
             },
+            is_preflight: false,
             request_id: headers::request_id(request.headers(), random),
             random,
         }

@@ -40,7 +40,7 @@ impl Path {
         caller: &Caller,
         side: Side,
     ) -> Result<Said, Refusal> {
-        let mut said = say(&self.snapshot, asked, caller, side, self.client.is_secure)?;
+        let mut said = say(&self.snapshot, asked, caller, side, self.about.public.is_secure)?;
         said.headers.insert(REQUEST_ID, self.about.request_id.clone());
         rewriting::begin_trace(&mut said.headers, self.about.random);
         Ok(said)

@@ -51,14 +51,13 @@ pub fn restore_cookies(headers: &mut HeaderMap) {
         .get_all(header::SET_COOKIE)
         .iter()
         .filter_map(|value| {
-            let text = value.to_str().ok()?;
-            let is_domain = |part: &&str| {
-                part.split('=')
-                    .next()
-                    .is_some_and(|name| name.trim().eq_ignore_ascii_case("domain"))
+            let is_domain = |part: &&[u8]| {
+                let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
+                name.trim_ascii().eq_ignore_ascii_case(b"domain")
             };
-            let kept: Vec<&str> = text.split(';').filter(|part| !is_domain(part)).collect();
-            HeaderValue::from_str(&kept.join(";")).ok()
+            let parts = value.as_bytes().split(|byte| *byte == b';');
+            let kept: Vec<&[u8]> = parts.filter(|part| !is_domain(part)).collect();
+            HeaderValue::from_bytes(&kept.join(&b';')).ok()
         })
         .collect();
     headers.remove(header::SET_COOKIE);
@@ -115,8 +114,10 @@ mod tests {
             "__cf_bm=a=b; path=/; Domain=supabase.co; Secure".parse().unwrap(),
         );
         headers.append(header::SET_COOKIE, "x=1".parse().unwrap());
+        headers.append(header::SET_COOKIE, HeaderValue::from_bytes(b"n=\xe9; domain=a").unwrap());
         restore_cookies(&mut headers);
-        let cookies: Vec<_> = headers.get_all(header::SET_COOKIE).iter().collect();
-        assert_eq!(cookies, ["__cf_bm=a=b; path=/; Secure", "x=1"]);
+        let cookies: Vec<_> =
+            headers.get_all(header::SET_COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(cookies, [b"__cf_bm=a=b; path=/; Secure".as_slice(), b"x=1", b"n=\xe9"]);
     }
 }

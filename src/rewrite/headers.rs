@@ -96,6 +96,8 @@ pub fn prepare(headers: &mut HeaderMap, route: Route, client: ClientFacts, is_we
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     if is_websocket {
+        // A handshake has no body, whatever it says.
+        headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
@@ -114,6 +116,7 @@ pub fn prepare(headers: &mut HeaderMap, route: Route, client: ClientFacts, is_we
     if !matches!(route, Route::Auth | Route::Functions) {
         headers.remove(header::COOKIE);
     }
+    join_cookies(headers);
     if let Ok(address) = HeaderValue::from_str(&client.address.to_string()) {
         headers.insert(X_FORWARDED_FOR, address);
     }
@@ -121,6 +124,17 @@ pub fn prepare(headers: &mut HeaderMap, route: Route, client: ClientFacts, is_we
         X_FORWARDED_PROTO,
         HeaderValue::from_static(if client.is_secure { "https" } else { "http" }),
     );
+}
+
+/// HTTP/2 clients may send each cookie in a line of its own; over HTTP/1 there is one line (RFC 9113 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(b"; ".as_slice()))
+    {
+        headers.insert(header::COOKIE, joined);
+    }
 }
 
 /// The request's id: the client's own if it can stand in a log line, else `made`.
@@ -233,6 +247,13 @@ mod tests {
                 "{route}"
             );
         }
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_line() {
+        let mut map = headers(&[("cookie", "a=b"), ("cookie", "c=d")]);
+        prepare(&mut map, Route::Auth, CLIENT, false);
+        assert_eq!(map.get_all("cookie").iter().collect::<Vec<_>>(), ["a=b; c=d"]);
     }
 
     #[test]
