@@ -164,7 +164,8 @@ async fn watch_over<C, E>(
     C: Future<Output = Result<(), E>>,
 {
     let Terms { limits, mut drain, .. } = terms;
-    let mut alarm = pin!(tokio::time::sleep_until(Instant::now() + limits.header_timeout));
+    let first_look = limits.header_timeout.min(limits.idle_timeout);
+    let mut alarm = pin!(tokio::time::sleep_until(Instant::now() + first_look));
     let mut is_stopping = false;
     loop {
         tokio::select! {

@@ -166,8 +166,9 @@ impl Wire {
             Some(since) => since.saturating_add(millis(header_timeout)),
             None => self.active.load(Relaxed).saturating_add(millis(idle_timeout)),
         };
-        // Look at least once per header timeout: a head may begin at any moment after this look.
-        let look = due.min(now.saturating_add(millis(header_timeout).max(1)));
+        // Look again within the shorter of the two: a head, or an idle time, may begin at any moment after this look.
+        let step = millis(header_timeout.min(idle_timeout)).max(1);
+        let look = due.min(now.saturating_add(step));
         (due > now).then(|| self.opened + Duration::from_millis(look))
     }
 }

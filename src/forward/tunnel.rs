@@ -153,6 +153,8 @@ async fn say_goodbye<U: AsyncRead, C: AsyncRead + AsyncWrite>(
         client.write_all(&close_frame(code)).await?;
         client.flush().await?;
     }
+    // The server closes first (RFC 6455 7.1.1): a client that waits for that would wait until we stop waiting for it.
+    client.shutdown().await?;
     while client_read.read(&mut buffer).await? > 0 {}
     Ok(())
 }

@@ -175,7 +175,12 @@ async fn an_idle_connection_is_closed_after_idle_timeout() {
     let mut conn = world.raw().await;
     conn.send(world.client().says("GET", "/rest/v1/todos", None)).await;
     conn.answer().await.served_by(Side::Old);
+    let begun = Instant::now();
     assert!(conn.is_closed().await);
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "also when that is shorter than header_timeout"
+    );
 }
 
 #[tokio::test]

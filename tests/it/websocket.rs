@@ -34,7 +34,9 @@ async fn messages_pass_both_ways_whatever_their_kind_and_size() {
     assert_eq!(world.metric("cutover_websockets_open", "old").await, 1.0);
     let close = CloseFrame { code: 4001.into(), reason: "bye".into() };
     socket.close(Some(close)).await.unwrap();
+    let begun = std::time::Instant::now();
     while within("the end", socket.next()).await.is_some() {}
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "the server's end closes first");
     eventually("the side's end", async || world.old.gone() == 1).await;
     world.is_quiet().await;
     assert_eq!(world.metric("cutover_upstream_connections_open", "").await, 0.0);
