@@ -27,6 +27,8 @@ mod keys;
 mod limits;
 /// Changes while requests are in flight.
 mod live;
+/// What one client does to the others: nothing.
+mod neighbours;
 /// HTTP as such: what must arrive as it was sent.
 mod protocol;
 /// PostgREST through the proxy.

@@ -145,7 +145,10 @@ async fn serve(
     }
 }
 
-/// `/rest/v1/cut` breaks off half-way; everything else is answered in full.
+/// A body that no socket's buffers hold.
+pub const BIG: usize = 16 * 1024 * 1024;
+
+/// `…/big` is a large body, `…/hold` is never answered; everything else is answered at once.
 async fn answer(
     request: Request<Incoming>,
     sni: Option<String>,
@@ -164,5 +167,13 @@ async fn answer(
         body,
         connection,
     });
-    Response::builder().header("x-upstream", "new").body(Full::from("{\"side\":\"new\"}")).unwrap()
+    let body = match parts.uri.path() {
+        path if path.ends_with("/big") => {
+            static ZEROS: [u8; BIG] = [0; BIG];
+            Bytes::from_static(&ZEROS)
+        }
+        path if path.ends_with("/hold") => std::future::pending().await,
+        _ => Bytes::from("{\"side\":\"new\"}"),
+    };
+    Response::builder().header("x-upstream", "new").body(Full::from(body)).unwrap()
 }
