@@ -168,7 +168,7 @@ fn how_long_a_change_takes() {
     let mut times = Vec::new();
     for n in 20..60 {
         let text = Watched::file(&n.to_string());
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         if n % 2 == 0 {
             watched.home.write("config.toml", &text)
         } else {
