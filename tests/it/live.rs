@@ -5,8 +5,9 @@ use tokio::sync::watch;
 
 use crate::support::conn::Conn;
 use crate::support::eventually;
+use crate::support::process::Process;
 use crate::support::upstream::{Upstream, usual};
-use crate::support::world::World;
+use crate::support::world::{ANON_OLD, World};
 
 fn holds(upstream: &Upstream, side: Side) -> watch::Sender<bool> {
     let (release, held) = watch::channel(false);
@@ -143,4 +144,22 @@ async fn garbage_in_the_file_changes_nothing_and_is_shown() {
         .await;
     }
     assert_eq!(world.status().await["epoch"], 1, "nothing was ever swapped in");
+}
+
+/// SIGHUP reads everything again, and says again what is wrong, however often it was said.
+#[tokio::test]
+async fn sighup_reports_a_bad_file_again_and_ends_nothing() {
+    let (old, new) = (Upstream::start(Side::Old).await, Upstream::start(Side::New).await);
+    let (folder, _) = World::start().set("log.format", "\"json\"").write(&old, &new);
+    let process = Process::serve(folder.path()).await;
+    let refusals = || process.output().matches("settings refused").count();
+    std::fs::write(folder.path().join("config.toml"), "[rollout]\npercentage = 101\n").unwrap();
+    eventually("the first report", async || refusals() > 0).await;
+    let before = refusals();
+    process.hang_up();
+    eventually("the second report", async || refusals() > before).await;
+    let mut conn = Conn::open(process.address).await;
+    conn.send(format!("GET /rest/v1/todos HTTP/1.1\r\nhost: a\r\napikey: {ANON_OLD}\r\n\r\n"))
+        .await;
+    conn.answer().await.served_by(Side::Old);
 }
