@@ -140,3 +140,31 @@ fn the_shipped_configuration_is_good() {
     assert_eq!(explained["bucket"], 711);
     assert_eq!(explained["moves_at"].as_f64(), Some(7.12));
 }
+
+/// The settings in the ConfigMap of `k8s/`, with the number in the mounted directory.
+#[test]
+fn the_config_map_is_good() {
+    let text =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/k8s/configmap.yaml")).unwrap();
+    let (_, block) = text.split_once("config.toml: |\n").unwrap();
+    let config: String = block
+        .lines()
+        .map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n")
+        .collect();
+    let desk = Desk::with(&config.replace("/etc/cutover/rollout", "rollout"));
+    fs::create_dir(desk.folder.path().join("rollout")).unwrap();
+    fs::write(desk.folder.path().join("rollout/V2_ROLLOUT_PERCENTAGE"), "10").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cutover"))
+        .args(["check", "--json"])
+        .current_dir(desk.folder.path())
+        .env_clear()
+        .env("CUTOVER_ADMIN_TOKEN", "a-token-for-the-admin-listener")
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    assert!(
+        report["sources"]["rollout.percentage"].to_string().contains("V2_ROLLOUT_PERCENTAGE"),
+        "{report}"
+    );
+}
