@@ -153,6 +153,9 @@ where
     watch_over(connection, wire, terms, |connection| connection.graceful_shutdown()).await;
 }
 
+/// How long a connection that is overdue may take to end by itself.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// Runs a connection to its end, which is the first of: its own; a head that is too slow; idleness; and, after the proxy began to
 /// stop, the end of the request in flight.
 async fn watch_over<C, E>(
@@ -173,6 +176,12 @@ async fn watch_over<C, E>(
             _end = connection.as_mut() => return,
             () = alarm.as_mut() => match wire.next_look(limits.header_timeout, limits.idle_timeout) {
                 Some(next) => alarm.as_mut().reset(next),
+                // An HTTP/2 client is told first (GOAWAY), so that it knows that a request it sends at this moment was not taken.
+                None if !is_stopping => {
+                    is_stopping = true;
+                    stop(connection.as_mut());
+                    alarm.as_mut().reset(Instant::now() + FAREWELL);
+                }
                 None => return,
             },
             _changed = drain.wait_for(|stop| *stop), if !is_stopping => {

@@ -67,6 +67,8 @@ struct About {
     method: Method,
     origin: Option<HeaderValue>,
     public: PublicName,
+    /// The request has a body; one that is refused is answered before it is read.
+    has_body: bool,
     /// The answer is a preflight's, with CORS headers of its own.
     is_preflight: bool,
     request_id: HeaderValue,
@@ -238,7 +240,7 @@ impl Path {
                 (parts, Source::Own(bytes::Bytes::new()))
             }
             Stop::Refused(refusal) => {
-                if refusal.closes() {
+                if refusal.closes() || self.about.has_body {
                     self.client.wire.answered_early();
                 }
                 self.record.finished.code = Some(refusal.code);
@@ -289,6 +291,7 @@ impl About {
                 authority: request.uri().authority().cloned().or_else(host),
                 is_secure: is_secure(client.peer, request.headers(), trusted, client.is_secure),
             },
+            has_body: !http_body::Body::is_end_stream(request.body()),
             is_preflight: false,
             request_id: headers::request_id(request.headers(), random),
             random,
