@@ -117,6 +117,19 @@ impl Upstream {
         *self.inner.script.lock().unwrap() = Script::Raw(raw);
     }
 
+    /// From now on: every request body breaks off, which is noted as a client gone.
+    pub fn expects_cut_bodies(&self) {
+        let gone = self.notes_gone();
+        self.does(move |seen, mut conn| {
+            let gone = gone.clone();
+            async move {
+                assert!(!conn.request_body(&seen.head).await.is_whole);
+                gone();
+                None
+            }
+        });
+    }
+
     /// Back to the usual answer.
     pub fn answers_as_usual(&self) {
         let side = self.inner.side;
