@@ -69,10 +69,7 @@ impl Pool {
         let Outgoing { method, target, headers, continued, is_repeatable, body, body_state } =
             outgoing;
         let project = &settings.projects[side];
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = Uri::from(target);
-        *request.headers_mut() = headers;
+        let mut request = request_of(method, Uri::from(target), headers, body);
         if let Some(continued) = continued.clone() {
             hyper::ext::on_informational(&mut request, move |response| {
                 if response.status() == StatusCode::CONTINUE {
@@ -82,27 +79,23 @@ impl Pool {
         }
 
         let sending = Sending { body: &body_state, continued: continued.as_deref(), timeout };
+        let mut retried = false;
         if let Some(connection) = self.reuse(side, settings).await {
             let spare = if is_repeatable { spare_of(&request) } else { None };
             let sent_at = Instant::now();
             match once(connection, project, request, sending).await {
-                Ok(response) => return Ok(answer(response, false, sent_at, &body_state)),
+                Ok(response) => return Ok(answer(response, retried, sent_at, &body_state)),
                 Err(Failed { error, unsent }) => match unsent.map(|unsent| *unsent).or(spare) {
                     Some(again) if matches!(error, ForwardError::Broke(_)) => request = again,
                     _ => return Err(error),
                 },
             }
-            let connection = self.connect(side, settings).await?;
-            let sent_at = Instant::now();
-            let sent = once(connection, project, request, sending).await;
-            return sent
-                .map(|response| answer(response, true, sent_at, &body_state))
-                .map_err(|failed| failed.error);
+            retried = true;
         }
         let connection = self.connect(side, settings).await?;
         let sent_at = Instant::now();
         let sent = once(connection, project, request, sending).await;
-        sent.map(|response| answer(response, false, sent_at, &body_state))
+        sent.map(|response| answer(response, retried, sent_at, &body_state))
             .map_err(|failed| failed.error)
     }
 
@@ -114,19 +107,31 @@ impl Pool {
         self: &Rc<Self>,
         side: Side,
         settings: &Settings,
-        outgoing: Outgoing,
+        method: Method,
+        target: PathAndQuery,
+        mut headers: HeaderMap,
     ) -> Result<Response<Incoming>, ForwardError> {
         let mut sender = self.connect_for_upgrade(side, settings).await?;
-        let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = outgoing.method;
-        *request.uri_mut() = Uri::from(outgoing.target);
-        *request.headers_mut() = outgoing.headers;
-        request.headers_mut().insert(header::HOST, settings.projects[side].host_header.clone());
+        headers.insert(header::HOST, settings.projects[side].host_header.clone());
+        let request = request_of(method, Uri::from(target), headers, RequestBody::Empty);
         match tokio::time::timeout(settings.timeout, sender.send_request(request)).await {
             Ok(sent) => sent.map_err(ForwardError::Broke),
             Err(_) => Err(ForwardError::Timeout),
         }
     }
+}
+
+fn request_of(
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: RequestBody,
+) -> Request<RequestBody> {
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    request
 }
 
 fn answer(
@@ -260,9 +265,7 @@ fn spare_of(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     if !(request.method().is_safe() && request.body().is_empty()) {
         return None;
     }
-    let mut spare = Request::new(RequestBody::Empty);
-    *spare.method_mut() = request.method().clone();
-    *spare.uri_mut() = request.uri().clone();
-    *spare.headers_mut() = request.headers().clone();
-    Some(spare)
+    let (method, uri, headers) =
+        (request.method().clone(), request.uri().clone(), request.headers().clone());
+    Some(request_of(method, uri, headers, RequestBody::Empty))
 }

@@ -146,18 +146,9 @@ impl Path {
     ) -> Result<Answered, Refusal> {
         let settings = &self.snapshot.forward;
         let Said { method, target, headers, undo, .. } = said;
-        let (body, body_state) = RequestBody::none();
-        let outgoing = Outgoing {
-            method,
-            target,
-            headers,
-            body,
-            body_state,
-            continued: None,
-            is_repeatable: false,
-        };
         let sent_at = Instant::now();
-        let sent = self.worker.pool.send_upgrade(decision.side, settings, outgoing).await;
+        let sent =
+            self.worker.pool.send_upgrade(decision.side, settings, method, target, headers).await;
         let mut response = sent.map_err(|error| self.failed(decision.side, &error))?;
         let timeout = self.snapshot.forward.timeout;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {

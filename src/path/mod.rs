@@ -173,7 +173,6 @@ impl Path {
         }
         let limit = self.snapshot.accept.limits.body_bytes;
         if limit > 0 && http_body::Body::size_hint(request.body()).lower() > limit {
-            self.client.wire.answered_early();
             return Err(Refusal::from(BodyFault::TooLarge).into());
         }
         let can_upgrade = matches!(route, Route::Realtime | Route::Functions);
@@ -187,9 +186,11 @@ impl Path {
 
     /// Why the guard refused this request, if it did.
     fn refused(&self, request: &Request<Incoming>) -> Option<Refused> {
+        let why = self.client.wire.refused()?;
         let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
-        let is_stand_in = is_stand_in(request.uri().path(), host);
-        self.client.wire.refused().filter(|why| is_stand_in || *why == Refused::TooManyConnections)
+        let is_meant =
+            why == Refused::TooManyConnections || is_stand_in(request.uri().path(), host);
+        is_meant.then_some(why)
     }
 
     /// Phase 2.
@@ -212,11 +213,15 @@ impl Path {
     fn decide(&mut self, asked: &Asked, caller: &Caller) -> Decision {
         let override_side = text(&asked.headers, &OVERRIDE_SIDE).and_then(Side::parse);
         let override_token = text(&asked.headers, &OVERRIDE_TOKEN).unwrap_or_default();
+        // The domain is asked for its cap alone.
+        let has_caps = !self.snapshot.decide.domains.is_empty();
+        let resource = if has_caps { asked.resource(&self.snapshot) } else { None };
+        let domain = resource.and_then(|resource| resource.domain());
         let question = Question {
             identity: &caller.identity,
             route: asked.route,
             issued: asked.is_issued(),
-            domain: asked.resource(&self.snapshot).and_then(|resource| resource.domain()),
+            domain,
             override_ask: override_side.map(|side| (side, override_token)),
             client: caller.address,
             random: self.about.random as u32,
