@@ -11,6 +11,7 @@ use super::value::{Problem, percentage, quoted, shown, text_of};
 use crate::decide::Rule;
 use crate::decide::percentage::Percentage;
 use crate::identify::Source;
+use crate::identify::claims::LONGEST_CLAIM;
 use crate::rewrite::schema::Entry;
 use crate::side::Side;
 
@@ -185,6 +186,9 @@ fn rule(value: &Value, allowed: &str) -> Read<Rule> {
     let equals = dict.get("equals").and_then(|value| serde_json::to_value(value).ok());
     if equals.is_none() {
         problems.push(Problem::new("nothing", "the value that the claim must have").at(".equals"));
+    } else if equals.as_ref().is_some_and(|value| value.to_string().len() > LONGEST_CLAIM) {
+        let allowed = format!("a value of at most {LONGEST_CLAIM} bytes as JSON");
+        problems.push(Problem::new("a longer value", allowed).at(".equals"));
     }
     match (side, equals) {
         (Some(side), Some(equals)) if problems.is_empty() => Ok(Rule { claim: path, equals, side }),

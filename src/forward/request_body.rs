@@ -107,12 +107,6 @@ impl BodyState {
         }
     }
 
-    /// When the last byte was handed over; `None` while there is more.
-    #[must_use]
-    pub fn done_at(&self) -> Option<Instant> {
-        self.done_at.get()
-    }
-
     /// What was wrong, if something was.
     #[must_use]
     pub fn fault(&self) -> Option<BodyFault> {

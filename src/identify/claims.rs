@@ -45,8 +45,8 @@ pub struct Wanted {
     version: u64,
 }
 
-/// A claim whose JSON is longer than this equals no rule's value.
-const LONGEST_CLAIM: usize = 1024;
+/// A claim whose JSON is longer than this is not kept; settings refuse a rule that asks for a longer one.
+pub const LONGEST_CLAIM: usize = 1024;
 
 impl Wanted {
     /// These paths. Facts that were read for other paths are told apart by a version of them.

@@ -343,3 +343,24 @@ fn a_private_ca_is_read_at_once() {
         Some(pem.as_str())
     );
 }
+
+/// A longer claim of a token is not kept, so a rule that asks for one would never match.
+#[test]
+fn a_rules_value_is_bounded_and_the_bound_is_allowed() {
+    let rule = |length: usize| {
+        let value = "x".repeat(length - 2);
+        GOOD.replace(
+            "[rollout]",
+            &format!(
+                "[rollout]\nrules = [{{ claim = \"a\", equals = \"{value}\", side = \"new\" }}]"
+            ),
+        )
+    };
+    assert!(check(&Home::new(&rule(1024)).sources()).is_ok());
+    let faults = check(&Home::new(&rule(1025)).sources()).unwrap_err().0;
+    assert!(
+        faults[0].key.starts_with("rollout.rules") && faults[0].key.ends_with(".equals"),
+        "{faults:?}"
+    );
+    assert!(faults[0].allowed.contains("1024"), "{faults:?}");
+}
