@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::merged::Merged;
 use super::project::Url;
 use super::startup::{Log, Startup, TlsListener};
+use super::tokens as exchange;
 use super::value::Typed;
 use crate::decide::bucket::Hash;
 use crate::decide::{self, Anonymous, Owner, Owners};
@@ -49,8 +50,9 @@ pub(crate) fn build(
     let map = checks::schema_map(merged, faults);
     let projects = checks::projects(merged, faults);
     let startup = startup(merged, directory)?;
-    let (keyring, map, projects) = (keyring?, map?, projects?);
-    let tokens = tokens(merged, &projects);
+    let projects = projects?;
+    let tokens = exchange::settings(merged, &projects, faults);
+    let (keyring, map, tokens) = (keyring?, map?, tokens?);
     let snapshot = snapshot(
         merged,
         keyring,
@@ -107,25 +109,6 @@ fn snapshot(
             },
             error_body_bytes: merged.size("limits.error_body_bytes"),
         },
-    }
-}
-
-fn tokens(merged: &Merged, urls: &Pair<Url>) -> tokens::Settings {
-    let secret = |key: String| merged.secrets(&key).first().cloned();
-    tokens::Settings {
-        mode: match merged.text("tokens.mode") {
-            "exchange" => tokens::Mode::Exchange,
-            _ => tokens::Mode::Shared,
-        },
-        cache_entries: merged.size("tokens.cache_entries"),
-        projects: Pair::from_fn(|side| tokens::Project {
-            jwt_secret: secret(format!("projects.{side}.jwt_secret")),
-            signing_key: secret(format!("projects.{side}.signing_key")),
-            issuer: match merged.text(&format!("projects.{side}.issuer")) {
-                "" => urls[side].below("/auth/v1"),
-                issuer => issuer.to_owned(),
-            },
-        }),
     }
 }
 

@@ -1,0 +1,1 @@
+//! Tables over tokens and keys of all kinds.
