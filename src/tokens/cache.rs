@@ -9,7 +9,7 @@ use quick_cache::{Equivalent, Weighter};
 
 use super::{Published, Settings, Verdict, exchange};
 use crate::secret::Secret;
-use crate::side::{Pair, Side};
+use crate::side::Side;
 
 /// Tokens longer than this are judged each time.
 pub const LONGEST_CACHED_TOKEN: usize = 8 * 1024;
@@ -32,8 +32,8 @@ pub enum Answer {
     Unproven,
     /// This one goes in its place.
     Instead(Secret),
-    /// Not before the published keys of these sides were fetched.
-    Needs(Pair<bool>),
+    /// Not before published keys were fetched: [`super::needed_keys`] says whose.
+    Needed,
 }
 
 #[derive(Debug)]
@@ -127,19 +127,18 @@ impl Default for ExchangeCache {
 
 impl ExchangeCache {
     /// What becomes of a token on its way to `side`, at `now` (seconds since 1970). Everything is forgotten when other settings or keys
-    /// come than the last time: `version` is [`Settings::version`], which costs too much to be asked for here.
+    /// come than the last time.
     #[must_use]
     pub fn answer(
         &self,
         settings: &Settings,
-        version: u64,
         published: &Published,
         token: &str,
         side: Side,
         now: u64,
     ) -> Answer {
         let mut inner = self.0.borrow_mut();
-        let made_of = (version, published.version);
+        let made_of = (settings.version(), published.version);
         if inner.made_of != made_of || inner.capacity != settings.cache_entries {
             *inner = Inner::new(settings.cache_entries, made_of);
         }
@@ -154,7 +153,7 @@ impl ExchangeCache {
             Verdict::Signed { token, until } => (Answer::Instead(token), until),
             Verdict::Unproven => (Answer::Unproven, soon),
             // Asked for again and again, until its keys are there or it is known that they are not.
-            Verdict::UnknownKey(sides) => return Answer::Needs(sides),
+            Verdict::UnknownKey => return Answer::Needed,
         };
         if token.len() <= LONGEST_CACHED_TOKEN && now <= until {
             let entries = match answer {

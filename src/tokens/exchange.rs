@@ -21,8 +21,8 @@ pub enum Verdict {
         /// Its last second.
         until: u64,
     },
-    /// No known key is its own, but these sides may have published it since they were last asked.
-    UnknownKey(Pair<bool>),
+    /// No known key is its own, but a side may have published it since it was last asked: [`needed_keys`].
+    UnknownKey,
     /// Forged, expired, no token at all, or for a side that nothing can be signed for: it goes as it is.
     Unproven,
 }
@@ -54,7 +54,7 @@ pub fn exchange(
     if own == Proof::None && proof(other) == Proof::None {
         let needed = needed(settings, published, &jwt, &terms);
         let is_needed = needed.old || needed.new;
-        return if is_needed { Verdict::UnknownKey(needed) } else { Verdict::Unproven };
+        return if is_needed { Verdict::UnknownKey } else { Verdict::Unproven };
     }
     let target = &settings.projects[side];
     let signed = target.signing.as_ref().and_then(|key| {
@@ -152,7 +152,11 @@ impl<'a> Keys<'a> {
             None if is_proved(&|_| true) => Proof::Accepted,
             None => Proof::None,
             Some(kid) if self.has(kid) => {
-                if is_proved(&|key| key.kid() == Some(kid)) { Proof::Accepted } else { Proof::None }
+                if is_proved(&|key| key.kid() == Some(kid)) {
+                    Proof::Accepted
+                } else {
+                    Proof::None
+                }
             }
             Some(_) if is_proved(&|key| key.kid().is_none()) => Proof::ByKey,
             Some(_) => Proof::None,

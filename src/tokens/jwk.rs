@@ -23,7 +23,9 @@ pub enum KeyFault {
     #[error("a JWK without its private part (not shown)")]
     PublicOnly,
     /// A part is missing or wrong, or the parts do not belong together.
-    #[error("a JWK whose parts do not make a key (not shown); RSA needs 2048 bits and n, e, d, p, q, dp, dq, qi")]
+    #[error(
+        "a JWK whose parts do not make a key (not shown); RSA needs 2048 bits and n, e, d, p, q, dp, dq, qi"
+    )]
     Broken,
     /// Nothing would tell the project which of its keys to use (trap 34).
     #[error("an ES256 or RS256 JWK without kid (not shown)")]

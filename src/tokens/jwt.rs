@@ -51,6 +51,11 @@ pub(super) struct Terms {
     pub(super) iss: Option<serde_json::Value>,
 }
 
+/// Reads an object, and nothing else: by itself serde takes a list of the values as well.
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok())?
+}
+
 /// A number, and nothing else: `null` is no time that all readers agree on.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     f64::deserialize(deserializer).map(Some)
@@ -67,7 +72,7 @@ impl<'a> Jwt<'a> {
         if claims.contains('.') {
             return None;
         }
-        let header: Header = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+        let header: Header = object(&URL_SAFE_NO_PAD.decode(header).ok()?)?;
         if header.crit.is_some() {
             return None;
         }
@@ -82,13 +87,12 @@ impl<'a> Jwt<'a> {
 
     /// Its terms; `None` when they can't be read: times that are no numbers, a claim that is there twice.
     pub(super) fn terms(&self) -> Option<Terms> {
-        serde_json::from_slice(&self.claims).ok()
+        object(&self.claims)
     }
 
     /// Whether this key signed it, and is made for what the token says.
     pub(super) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
-        key.algorithm() == self.algorithm
-            && key.verifies(self.message.as_bytes(), &self.signature)
+        key.algorithm() == self.algorithm && key.verifies(self.message.as_bytes(), &self.signature)
     }
 
     /// The claims as the other side gets them: every one with its name, place and bytes, but for `iss`, which is the target's, and an
@@ -197,6 +201,7 @@ mod tests {
             unsigned(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#, "{}"),
             unsigned(r#"{"alg":"HS256","kid":7}"#, "{}"),
             unsigned("{}", "{}"),
+            unsigned(r#"["HS256"]"#, "{}"),
             unsigned(HS256, &" ".repeat(LONGEST_TOKEN)),
         ] {
             assert!(Jwt::read(&text).is_none(), "{text:.80}");
@@ -250,7 +255,8 @@ mod tests {
             let written = Jwt::read(&token).unwrap().reissued("new", 100).unwrap();
             assert_eq!(String::from_utf8(written).unwrap(), want);
         }
-        for claims in [r#"{"sub":"a","sub":"b"}"#, r#"{"sub":"a","su\u0062":"b"}"#, "[]", "{", "1"] {
+        for claims in [r#"{"sub":"a","sub":"b"}"#, r#"{"sub":"a","su\u0062":"b"}"#, "[]", "{", "1"]
+        {
             let token = unsigned(HS256, claims);
             assert!(Jwt::read(&token).unwrap().reissued("new", 100).is_none(), "{claims}");
         }

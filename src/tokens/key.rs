@@ -224,9 +224,10 @@ impl SigningKey {
     pub fn verifying(&self) -> Option<VerifyingKey> {
         let kid = self.kid();
         match &self.material {
-            Signs::Hmac(key) => {
-                Some(VerifyingKey { kid: kid.map(Box::from), material: Verifies::Hmac(key.clone()) })
-            }
+            Signs::Hmac(key) => Some(VerifyingKey {
+                kid: kid.map(Box::from),
+                material: Verifies::Hmac(key.clone()),
+            }),
             Signs::P256(key) => {
                 let public = key.public_key().as_ref();
                 let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public).ok()?;
@@ -261,6 +262,18 @@ impl SigningKey {
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Some(token)
+    }
+}
+
+/// Whether they verify the same. Never for two secrets: nobody needs to compare these.
+impl PartialEq for VerifyingKey {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.material, &other.material) {
+            (Verifies::Public(a, mine), Verifies::Public(b, theirs)) => {
+                a == b && self.kid == other.kid && mine.as_ref() == theirs.as_ref()
+            }
+            _ => false,
+        }
     }
 }
 

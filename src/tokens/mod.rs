@@ -111,7 +111,7 @@ pub struct Published {
 }
 
 /// One project's published keys.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Fetched {
     /// Where they come from: they count only as long as the settings say the same.
     pub url: String,

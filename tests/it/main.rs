@@ -43,5 +43,7 @@ mod streaming;
 mod tidy;
 /// TLS and HTTP/2, towards clients and upstreams.
 mod tls;
+/// Users' tokens on their way to the other project.
+mod tokens;
 /// WebSockets, tunnelled.
 mod websocket;
