@@ -41,6 +41,8 @@ pub enum ErrorCode {
     Unreachable,
     /// The chosen side closed the connection, or answered something that is not HTTP, before its answer began.
     UpstreamBroke,
+    /// What stands before the auth service answered in its place.
+    AuthUnavailable,
     /// The chosen side answered a WebSocket's handshake with something else than 101.
     HandshakeRefused,
     /// More than `limits.connections`.
@@ -69,7 +71,7 @@ struct Body<'a> {
 
 impl ErrorCode {
     /// Every code, by status.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::DotSegments,
         Self::UnknownKey,
@@ -86,6 +88,7 @@ impl ErrorCode {
         Self::Panic,
         Self::Unreachable,
         Self::UpstreamBroke,
+        Self::AuthUnavailable,
         Self::HandshakeRefused,
         Self::TooManyConnections,
         Self::UpstreamTimeout,
@@ -152,6 +155,7 @@ impl ErrorCode {
             Self::Panic
             | Self::Unreachable
             | Self::UpstreamBroke
+            | Self::AuthUnavailable
             | Self::HandshakeRefused
             | Self::UpstreamTimeout => self.facts_of_failure(),
         }
@@ -286,8 +290,15 @@ impl ErrorCode {
                 message: "the project closed the connection before it answered",
                 hint: "The project may have done what was asked: try again only what may be done twice.",
             },
-            Self::HandshakeRefused => Facts {
+            Self::AuthUnavailable => Facts {
                 code: "CUT5022",
+                status: StatusCode::BAD_GATEWAY,
+                label: "auth_unavailable",
+                message: "the auth service is not available",
+                hint: "Try again shortly; the session is still good.",
+            },
+            Self::HandshakeRefused => Facts {
+                code: "CUT5023",
                 status: StatusCode::BAD_GATEWAY,
                 label: "handshake_refused",
                 message: "the project refused the WebSocket",

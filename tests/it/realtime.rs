@@ -318,7 +318,7 @@ async fn a_side_that_refuses_or_is_away_is_told_with_a_code_of_ours() {
         let mut socket = realtime(&world).await;
         socket.send(join("a", &changes("notes"), None, "1").text(1)).await.unwrap();
         let number = &status[..3];
-        let reason = format!("CUT5022: the project refused the WebSocket ({number})");
+        let reason = format!("CUT5023: the project refused the WebSocket ({number})");
         assert_eq!(goodbye(&mut socket).await, (code, reason));
     }
     let refused =

@@ -155,7 +155,7 @@ mod tests {
         {
             assert_eq!(of(status).code, code, "{status}");
         }
-        assert_eq!(of(401).reason, "CUT5022: the project refused the WebSocket (401)");
+        assert_eq!(of(401).reason, "CUT5023: the project refused the WebSocket (401)");
         assert_eq!(Farewell::refused(ErrorCode::Unreachable, None).code, 1013);
         assert_eq!(Farewell::refused(ErrorCode::NoKeyForRole, None).code, 1008);
     }
