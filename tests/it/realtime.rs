@@ -207,6 +207,7 @@ async fn a_clients_frame_of_the_limit_passes_and_one_byte_more_is_1009() {
     assert_eq!(old.heard()[1], message_of(2048));
     socket.send(message_of(2049)).await.unwrap();
     assert_eq!(close_code(&mut socket).await, Some(1009));
+    drop(socket);
     world.is_quiet().await;
     let count =
         world.metric("cutover_errors_total", "kind=\"frame_too_large\",side=\"none\"").await;
@@ -224,6 +225,7 @@ async fn a_sides_frame_of_the_limit_passes_and_one_byte_more_is_1009() {
     assert_eq!(heard, message_of(2048));
     old.orders(Order::Say(message_of(2049)));
     assert_eq!(close_code(&mut socket).await, Some(1009));
+    drop(socket);
     world.is_quiet().await;
     let count = world.metric("cutover_errors_total", "kind=\"frame_too_large\",side=\"old\"").await;
     assert_eq!(count, 1.0);
@@ -301,6 +303,7 @@ async fn a_side_that_takes_nothing_ends_the_socket_with_1013() {
     if let Some(code) = close_code(&mut socket).await {
         assert_eq!(code, 1013);
     }
+    drop(socket);
     eventually("counted", async || {
         world.metric("cutover_errors_total", "kind=\"too_slow\",side=\"old\"").await == 1.0
     })
@@ -335,6 +338,7 @@ async fn a_side_that_refuses_or_is_away_is_told_with_a_code_of_ours() {
     socket.send(join("a", &changes("notes"), None, "1").text(1)).await.unwrap();
     let (code, reason) = goodbye(&mut socket).await;
     assert!(code == 1013 && reason.starts_with("CUT502:"), "{code} {reason}");
+    drop(socket);
     world.is_quiet().await;
 }
 
@@ -353,6 +357,7 @@ async fn trap_25_a_sides_goodbye_is_passed_on_and_its_loss_is_1012() {
         old.orders(order.clone());
         assert_eq!(goodbye(&mut socket).await.0, code, "{order:?}");
         within("the end", async { while socket.next().await.is_some() {} }).await;
+        drop(socket);
         world.is_quiet().await;
     }
     let lost = world.metric("cutover_errors_total", "kind=\"response_cut\",side=\"old\"").await;
@@ -368,6 +373,7 @@ async fn a_clients_goodbye_reaches_the_side_and_so_does_its_silence() {
     socket.close(Some(CloseFrame { code: 4001.into(), reason: "bye".into() })).await.unwrap();
     let begun = Instant::now();
     while within("the end", socket.next()).await.is_some() {}
+    drop(socket);
     assert!(begun.elapsed() < Duration::from_secs(1), "the server's end closes first");
     assert_eq!(old.has_ended(1).await, [Some(4001)]);
     let mut socket = realtime(&world).await;
