@@ -85,7 +85,7 @@ fn serializer(vsn: &str) -> Option<Version> {
 fn protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let offered = || {
         headers
-            .get_all(HeaderName::from(header::SEC_WEBSOCKET_PROTOCOL))
+            .get_all(header::SEC_WEBSOCKET_PROTOCOL)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
