@@ -1,12 +1,15 @@
 // The public face of one project, in the place of Supabase's own gateway: checks the API key, answers CORS preflights, sends each
 // path to its service, passes WebSockets through, and keeps a record of what arrived for the tests to look at.
 //   node gateway.mjs '<json: project, port, jwtSecret, keys, liteKeys, rest: "postrust"|"lite", ports: {lite, postrust, functions}>'
-// Own paths: GET /__e2e/requests (the record), DELETE the same (forget it). Every response carries x-e2e-project.
+// Own paths: GET /__e2e/requests (the record), DELETE the same (forget it), PUT /__e2e/tus-prefix (the body, see storage-tus.mjs).
+// Every response carries x-e2e-project.
 
 import { Agent, createServer, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { signJwt } from './keys.mjs';
 import { realtimeService } from './realtime.mjs';
+import { storageService } from './storage.mjs';
 
 const config = JSON.parse(process.argv[2]);
 const RECORD_LIMIT = 20000;
@@ -16,15 +19,22 @@ const roleTokens = {
   service: signJwt({ role: 'service_role', exp: 2100000000 }, config.jwtSecret),
 };
 const realtime = realtimeService(config.project);
+const storage = storageService(config);
 let record = [];
 
-// Paths that browsers, other servers or signed links open without a key; functions and realtime check for themselves.
-const KEYLESS = [/^\/auth\/v1\/(verify|callback|authorize|\.well-known\/)/, /^\/storage\/v1\/object\/(public|sign)\//, /^\/functions\/v1\//];
+// Paths that browsers, other servers or signed links open without a key; functions, realtime and resumable uploads check for themselves.
+const KEYLESS = [
+  /^\/auth\/v1\/(verify|callback|authorize|\.well-known\/)/,
+  /^\/storage\/v1\/(object\/(info\/)?public|object\/(upload\/)?sign|upload\/resumable)(\/|\?|$)/,
+  /^\/upload\/resumable/, // where a Location without the prefix leads
+  /^\/functions\/v1\//,
+];
 
 const server = createServer((request, response) => {
   response.setHeader('x-e2e-project', config.project);
   const [path] = request.url.split('?', 1);
   if (path === '/__e2e/requests') return showRecord(request, response);
+  if (path === '/__e2e/tus-prefix') return text(request).then((prefix) => response.end(storage.uploads.setPrefix(prefix)));
   remember(request);
   if (request.method === 'OPTIONS' && request.headers.origin && request.headers['access-control-request-method']) return preflight(request, response);
 
@@ -36,7 +46,8 @@ const server = createServer((request, response) => {
   response.setHeader('access-control-allow-origin', '*');
 
   if (path.startsWith('/rest/v1/') || path === '/rest/v1') return config.rest === 'postrust' ? toPostrust(request, response, role) : toLite(request, response, role);
-  if (path.startsWith('/auth/v1/') || path.startsWith('/storage/v1/')) return toLite(request, response, role);
+  if (path.startsWith('/auth/v1/')) return toLite(request, response, role);
+  if (path.startsWith('/storage/v1/') || path.startsWith('/upload/resumable')) return storage.handle(request, response, liteHeaders(request, role));
   if (path.startsWith('/functions/v1/')) return forward(request, response, config.ports.functions, request.url, request.headers);
   if (path.startsWith('/realtime/v1/api/broadcast')) return response.writeHead(202).end();
   refuse(response, 404, 'no Route matched with those values');
@@ -74,13 +85,17 @@ function userBearer(request) {
 }
 
 // Lite compares the key literally, so each accepted key becomes the one key it knows for that role.
-function toLite(request, response, role) {
+function liteHeaders(request, role) {
   const headers = { ...request.headers };
   if (role) {
     headers.apikey = config.liteKeys[role];
     if (headers.authorization && !userBearer(request)) headers.authorization = `Bearer ${config.liteKeys[role]}`;
   }
-  forward(request, response, config.ports.lite, request.url, headers, request.url.startsWith('/auth/') ? isoTimes : undefined);
+  return headers;
+}
+
+function toLite(request, response, role) {
+  forward(request, response, config.ports.lite, request.url, liteHeaders(request, role), request.url.startsWith('/auth/') ? isoTimes : undefined);
 }
 
 // Workaround: Lite's auth writes times as PostgreSQL prints them (`2026-11-21 09:49:39.36+00`), which supabase-py cannot read.

@@ -37,7 +37,7 @@ export async function startProject(processes, name, { rest = 'postrust' } = {}) 
     processes.ready(gateway, () => answers(`http://127.0.0.1:${gatewayPort}/__e2e/requests`)),
   ]);
   await database.file('uid.sql');
-  await database.file('storage.sql');
+  await database.file('storage.sql', { project: name });
   await database.close();
 
   const [anonKey] = KEYS[name].anon;
@@ -105,6 +105,8 @@ function startFunctions(processes, name, port) {
 function startGateway(processes, name, port, rest, ports) {
   const [anon] = KEYS[name].anon;
   const [service] = KEYS[name].service;
-  const config = { project: name, port, jwtSecret: JWT_SECRET, keys: KEYS[name], liteKeys: { anon, service }, rest, ports };
+  // Each project signs storage URLs with a key of its own. OLD says its uploads' Location as self-hosted storage does, NEW as hosted.
+  const storage = { urlSigningKey: `url-signing-key-of-the-${name}-project`, tusDir: join(processes.dir, `tus-${name}`), tusPrefix: name === 'new' ? '/storage/v1' : '' };
+  const config = { project: name, port, jwtSecret: JWT_SECRET, keys: KEYS[name], liteKeys: { anon, service }, rest, ports, ...storage };
   return processes.start(`gateway-${name}`, process.execPath, [join(paths.E2E, 'lib', 'gateway.mjs'), JSON.stringify(config)]);
 }
