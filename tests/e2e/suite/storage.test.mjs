@@ -15,7 +15,7 @@ import { newUsers } from '../lib/users.mjs';
 const STORAGE = `
 [storage]
 fallback = true
-mark_key = "a key for marks that all replicas of the proxy share"
+mark_key = "one-key-for-all-replicas-of-the-proxy"
 [storage.buckets]
 artifacts = "artifacts/growth"
 reports = "documents"
