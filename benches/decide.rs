@@ -11,7 +11,7 @@ use base64::Engine;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use cutover::decide::bucket::{Bucket, Hash};
 use cutover::decide::percentage::Percentage;
-use cutover::decide::{Anonymous, Owner, Owners, Question, Settings, decide};
+use cutover::decide::{Anonymous, Belongs, Owner, Owners, Question, Settings, decide};
 use cutover::identify::cache::TokenCache;
 use cutover::identify::claims::Wanted;
 use cutover::identify::credentials::Credentials;
@@ -75,7 +75,7 @@ fn bench(c: &mut Criterion) {
         let question = Question {
             identity: &identity,
             route: Route::Rest,
-            issued: false,
+            belongs: Belongs::ToRoute,
             domain: Some("vendors"),
             override_ask: None,
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),

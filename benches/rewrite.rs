@@ -8,7 +8,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use cutover::rewrite::rest::{Asked, resolve, translate};
 use cutover::rewrite::schema::{Entry, SchemaMap};
-use cutover::rewrite::{CrossSchemaEmbeds, Settings, Unmapped};
+use cutover::rewrite::{CrossSchemaEmbeds, Settings, Unmapped, functions, storage};
 use cutover::side::Side;
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -33,6 +33,8 @@ fn settings(tables: usize) -> Settings {
         unmapped: Unmapped::Pass,
         compat: None,
         cross_schema_embeds: CrossSchemaEmbeds::Refuse,
+        functions: functions::Settings::default(),
+        storage: storage::Settings::default(),
     }
 }
 

@@ -28,9 +28,13 @@ pub mod side;
 pub mod accept;
 pub mod identify;
 
+pub mod tokens;
+
 pub mod decide;
 
 pub mod rewrite;
+
+pub mod realtime;
 
 pub mod forward;
 

@@ -2,7 +2,7 @@
 //! end, so that a change never catches a request half-way.
 
 use crate::identify::keyring::Keyring;
-use crate::{accept, decide, forward, identify, restore, rewrite};
+use crate::{accept, decide, forward, identify, realtime, restore, rewrite, tokens};
 
 /// Everything that a request needs to know, checked and ready to use. Built by `config`, never changed.
 #[derive(Clone, Debug)]
@@ -15,10 +15,14 @@ pub struct Snapshot {
     pub identify: identify::Settings,
     /// The keys of both projects.
     pub keyring: Keyring,
+    /// How users' tokens are verified, and signed again for the other side.
+    pub tokens: tokens::Settings,
     /// The rollout and the owners of the routes.
     pub decide: decide::Settings,
     /// The schema map and what to do at its edges.
     pub rewrite: rewrite::Settings,
+    /// How a WebSocket of realtime is served.
+    pub realtime: realtime::Settings,
     /// Both projects' addresses, and how long to wait for them.
     pub forward: forward::Settings,
     /// CORS and how much of an error body is read.

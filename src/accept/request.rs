@@ -70,20 +70,6 @@ fn next_byte(bytes: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// Storage's signed URLs and resumable uploads carry no user: only the side that issued them can serve them.
-#[must_use]
-pub fn is_issued(route: Route, method: &Method, path: &str) -> bool {
-    let tail = route.tail(path);
-    let is_below = |prefix: &str| {
-        tail.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    route == Route::Storage
-        && (is_below("/upload/resumable")
-            || (method == Method::PUT && is_below("/object/upload/sign"))
-            || (matches!(*method, Method::GET | Method::HEAD)
-                && (is_below("/object/sign") || is_below("/render/image/sign"))))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -133,23 +119,6 @@ mod tests {
         }
         assert_eq!(route(&Method::GET, "/pg/x"), Err(NotServed::UnknownPath));
         assert_eq!(route(&Method::GET, "/rest/v1/x"), Ok(Route::Rest));
-    }
-
-    #[test]
-    fn what_a_side_issued_is_known_by_its_path() {
-        for (method, path, issued) in [
-            (Method::GET, "/storage/v1/object/sign/b/a.png", true),
-            (Method::POST, "/storage/v1/object/sign/b/a.png", false),
-            (Method::PUT, "/storage/v1/object/upload/sign/b/a.png", true),
-            (Method::POST, "/storage/v1/object/upload/sign/b/a.png", false),
-            (Method::PATCH, "/storage/v1/upload/resumable/abc", true),
-            (Method::GET, "/storage/v1/render/image/sign/b/a.png", true),
-            (Method::GET, "/storage/v1/object/signature/a.png", false),
-            (Method::GET, "/rest/v1/object/sign/b", false),
-        ] {
-            let route = Route::of(path).unwrap();
-            assert_eq!(is_issued(route, &method, path), issued, "{method} {path}");
-        }
     }
 
     proptest! {

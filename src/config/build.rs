@@ -1,7 +1,7 @@
 //! From typed values to the snapshot and the start-up settings. What single values can't show is checked here: what
 //! two keys say together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 
@@ -18,11 +18,12 @@ use crate::decide::bucket::Hash;
 use crate::decide::{self, Anonymous, Owner, Owners};
 use crate::identify::keyring::{Keyring, ProjectKeys, UnknownKeys};
 use crate::rewrite::schema::SchemaMap;
-use crate::rewrite::{self, CrossSchemaEmbeds, Unmapped};
+use crate::rewrite::{self, CrossSchemaEmbeds, Unmapped, functions, storage};
 use crate::route::Route;
+use crate::secret::Secret;
 use crate::side::{Pair, Side};
 use crate::snapshot::Snapshot;
-use crate::{accept, forward, identify, restore};
+use crate::{accept, forward, identify, realtime, restore, tokens};
 
 /// Reads the text of a file whose path is a setting.
 pub(crate) type ReadFile<'a> = &'a mut dyn FnMut(&Path) -> io::Result<String>;
@@ -49,14 +50,21 @@ pub(crate) fn build(
     let projects = checks::projects(merged, faults);
     let startup = startup(merged, directory)?;
     let (keyring, map, projects) = (keyring?, map?, projects?);
-    let snapshot =
-        snapshot(merged, keyring, map, Pair::from_fn(|side| project(merged, &projects, &ca, side)));
+    let tokens = tokens(merged, &projects);
+    let snapshot = snapshot(
+        merged,
+        keyring,
+        tokens,
+        map,
+        Pair::from_fn(|side| project(merged, &projects, &ca, side)),
+    );
     Some(Built { snapshot, startup, warnings: checks::warnings(merged) })
 }
 
 fn snapshot(
     merged: &Merged,
     keyring: Keyring,
+    tokens: tokens::Settings,
     map: SchemaMap,
     projects: Pair<forward::Project>,
 ) -> Snapshot {
@@ -72,6 +80,7 @@ fn snapshot(
         },
         identify: identify(merged),
         keyring,
+        tokens,
         decide: decide(merged),
         rewrite: rewrite::Settings {
             map,
@@ -85,7 +94,10 @@ fn snapshot(
                 "pass" => CrossSchemaEmbeds::Pass,
                 _ => CrossSchemaEmbeds::Compat,
             },
+            functions: functions(merged),
+            storage: storage(merged),
         },
+        realtime: realtime(merged),
         forward: forward(merged, projects),
         restore: restore::Settings {
             cors: restore::Cors {
@@ -95,6 +107,81 @@ fn snapshot(
             },
             error_body_bytes: merged.size("limits.error_body_bytes"),
         },
+    }
+}
+
+fn tokens(merged: &Merged, urls: &Pair<Url>) -> tokens::Settings {
+    let secret = |key: String| merged.secrets(&key).first().cloned();
+    tokens::Settings {
+        mode: match merged.text("tokens.mode") {
+            "exchange" => tokens::Mode::Exchange,
+            _ => tokens::Mode::Shared,
+        },
+        cache_entries: merged.size("tokens.cache_entries"),
+        projects: Pair::from_fn(|side| tokens::Project {
+            jwt_secret: secret(format!("projects.{side}.jwt_secret")),
+            signing_key: secret(format!("projects.{side}.signing_key")),
+            issuer: match merged.text(&format!("projects.{side}.issuer")) {
+                "" => urls[side].below("/auth/v1"),
+                issuer => issuer.to_owned(),
+            },
+        }),
+    }
+}
+
+fn functions(merged: &Merged) -> functions::Settings {
+    functions::Settings {
+        names: match merged.value("functions.names") {
+            Typed::Paths(names) => names.clone(),
+            _ => BTreeMap::new(),
+        },
+        owners: merged.owners("functions.owners"),
+    }
+}
+
+fn storage(merged: &Merged) -> storage::Settings {
+    storage::Settings {
+        folders: match merged.value("storage.buckets") {
+            Typed::Folders(folders) => folders.clone(),
+            _ => Vec::new(),
+        },
+        owners: merged.owners("storage.owners"),
+        fallback: merged.truth("storage.fallback"),
+        s3: Side::parse(merged.text("storage.s3")),
+        mark_keys: mark_keys(merged),
+        body_bytes: merged.size("limits.storage_body_bytes"),
+    }
+}
+
+/// The keys of marks. Without any of their own: every secret that all replicas have anyway, and without these the public keys, with
+/// which anybody could make a mark; a made-up mark only chooses the side that then refuses it.
+fn mark_keys(merged: &Merged) -> Vec<Secret> {
+    let own = merged.secrets("storage.mark_key");
+    if !own.is_empty() {
+        return own.to_vec();
+    }
+    let of = |names: &[&str]| -> Vec<Secret> {
+        names
+            .iter()
+            .flat_map(|name| Side::ALL.map(|side| format!("projects.{side}.{name}")))
+            .flat_map(|key| merged.secrets(&key).to_vec())
+            .collect()
+    };
+    let secrets = of(&["service_role_key", "jwt_secret", "signing_key"]);
+    if secrets.is_empty() { of(&["anon_key"]) } else { secrets }
+}
+
+fn realtime(merged: &Merged) -> realtime::Settings {
+    realtime::Settings {
+        // Where one side serves realtime for everybody, the rooms are there as well.
+        rooms: match owner(merged, Route::Realtime) {
+            Owner::Side(side) => side,
+            Owner::Rollout => Side::parse(merged.text("realtime.rooms")).unwrap_or(Side::Old),
+        },
+        identify_timeout: merged.duration("realtime.identify_timeout"),
+        send_timeout: merged.duration("realtime.send_timeout"),
+        channels: merged.size("realtime.channels"),
+        bindings: merged.size("realtime.bindings"),
     }
 }
 

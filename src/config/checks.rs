@@ -304,7 +304,8 @@ pub(crate) fn warnings(merged: &Merged) -> Vec<String> {
                 "{service} is not set, and the {other} project's is: service keys can't be swapped"
             ));
         }
-        for unused in ["jwt_secret", "jwks_url", "signing_key"] {
+        let is_shared = merged.text("tokens.mode") == "shared";
+        for unused in ["jwt_secret", "jwks_url", "signing_key"].iter().filter(|_| is_shared) {
             let key = format!("projects.{side}.{unused}");
             if !absent(&key) || matches!(merged.value(&key), Typed::Url(_)) {
                 warnings.push(format!("{key} has no effect with tokens.mode = \"shared\""));

@@ -50,6 +50,12 @@ pub(crate) enum Kind {
     Rules,
     /// Old name = `"schema"`, `"schema.name"` or `{ to, canonical }`.
     Entries,
+    /// Old bucket = `"bucket"` or `"bucket/folder"`.
+    Folders,
+    /// Old function = `"name"` or `"name/more"`.
+    Paths,
+    /// Name = side.
+    Owners,
 }
 
 /// One key.
@@ -84,7 +90,7 @@ impl Key {
 
     /// Whether the key is a table whose own keys the operator chooses.
     pub(crate) const fn is_free_table(&self) -> bool {
-        matches!(self.kind, Kind::Caps | Kind::Entries)
+        matches!(self.kind, Kind::Caps | Kind::Entries | Kind::Folders | Kind::Paths | Kind::Owners)
     }
 
     /// Whether a value is more than one word, so that a variable may hold it as TOML or JSON.
@@ -99,6 +105,9 @@ impl Key {
                 | Kind::Caps
                 | Kind::Rules
                 | Kind::Entries
+                | Kind::Folders
+                | Kind::Paths
+                | Kind::Owners
         )
     }
 
@@ -149,11 +158,9 @@ pub(crate) fn duration_text(ms: u64) -> String {
     text
 }
 
-const LATER: &str = "\"old\" or \"new\" in this version: only rest is split by user so far; splitting this route comes with a later version";
 const NEVER: &str = "\"old\" or \"new\", for ever: refresh tokens, PKCE codes and links in mails carry no user, so auth can't be split by user";
-const EXCHANGE: &str = "\"shared\": exchanging tokens comes with a later version";
 
-const OWNER: Kind = Kind::Choice { allowed: &["old", "new"], refused: &[("rollout", LATER)] };
+const OWNER: Kind = words(&["rollout", "old", "new"]);
 const AUTH: Kind = Kind::Choice { allowed: &["old", "new"], refused: &[("rollout", NEVER)] };
 const SIDE: Kind = Kind::Choice { allowed: &["old", "new"], refused: &[] };
 const DAY: u64 = 86_400_000;
@@ -180,6 +187,7 @@ pub(crate) static KEYS: &[Key] = &[
     Key::live("projects.old.jwt_secret", "\"\"", Kind::Secret { header: false, min: 1 }),
     Key::optional("projects.old.jwks_url", Kind::Url),
     Key::live("projects.old.signing_key", "\"\"", Kind::Secret { header: false, min: 1 }),
+    Key::live("projects.old.issuer", "\"\"", Kind::Text { min: 0, max: 2048 }),
     Key::optional("projects.old.host", Kind::Host),
     Key::live("projects.old.ca", "\"\"", Kind::Path),
     Key::optional("projects.new.url", Kind::Url),
@@ -188,17 +196,18 @@ pub(crate) static KEYS: &[Key] = &[
     Key::live("projects.new.jwt_secret", "\"\"", Kind::Secret { header: false, min: 1 }),
     Key::optional("projects.new.jwks_url", Kind::Url),
     Key::live("projects.new.signing_key", "\"\"", Kind::Secret { header: false, min: 1 }),
+    Key::live("projects.new.issuer", "\"\"", Kind::Text { min: 0, max: 2048 }),
     Key::optional("projects.new.host", Kind::Host),
     Key::live("projects.new.ca", "\"\"", Kind::Path),
     Key::live("identity.sources", "[\"jwt\", \"header:x-api-key\"]", Kind::IdentitySources),
     Key::live("identity.user_header", "\"x-user-id\"", Kind::Header),
     Key::live("identity.cache_entries", "10000", Kind::Integer { min: 0, max: 1_000_000 }),
     Key::live("keys.unknown", "\"refuse\"", words(&["refuse", "pass"])),
-    Key::live(
-        "tokens.mode",
-        "\"shared\"",
-        Kind::Choice { allowed: &["shared"], refused: &[("exchange", EXCHANGE)] },
-    ),
+    Key::live("tokens.mode", "\"shared\"", words(&["shared", "exchange"])),
+    Key::live("tokens.cache_entries", "10000", Kind::Integer { min: 0, max: 1_000_000 }),
+    Key::live("tokens.jwks_refresh", "\"10m\"", Kind::Duration { min: 1_000, max: DAY }),
+    Key::live("tokens.jwks_cooldown", "\"30s\"", Kind::Duration { min: 100, max: 3_600_000 }),
+    Key::live("tokens.jwks_wait", "\"2s\"", Kind::Duration { min: 0, max: 60_000 }),
     Key::live("rollout.percentage", "0", Kind::Percentage),
     Key::live("rollout.force", "\"\"", words(&["", "old", "new"])),
     Key::live("rollout.salt", "\"onasis-core-v2\"", Kind::Text { min: 1, max: 256 }),
@@ -215,11 +224,11 @@ pub(crate) static KEYS: &[Key] = &[
     Key::live("rollout.allow_reshuffle", "false", Kind::Bool),
     Key::live("rollout.override_token", "\"\"", Kind::Secret { header: true, min: 16 }),
     Key::live("rollout.on_new_unavailable", "\"fail\"", words(&["fail", "old_for_reads"])),
-    Key::live("routes.rest", "\"rollout\"", words(&["rollout", "old", "new"])),
+    Key::live("routes.rest", "\"rollout\"", OWNER),
     Key::live("routes.auth", "\"old\"", AUTH),
-    Key::live("routes.storage", "\"old\"", OWNER),
-    Key::live("routes.functions", "\"old\"", OWNER),
-    Key::live("routes.realtime", "\"old\"", OWNER),
+    Key::live("routes.storage", "\"rollout\"", OWNER),
+    Key::live("routes.functions", "\"rollout\"", OWNER),
+    Key::live("routes.realtime", "\"rollout\"", OWNER),
     Key::live("routes.graphql", "\"old\"", OWNER),
     Key::live("schema.legacy", "\"public\"", Kind::Schema { empty: false }),
     Key::live("schema.unmapped", "\"pass\"", words(&["pass", "refuse"])),
@@ -227,6 +236,18 @@ pub(crate) static KEYS: &[Key] = &[
     Key::live("schema.cross_schema_embeds", "\"compat\"", words(&["compat", "refuse", "pass"])),
     Key::live("schema.tables", "{}", Kind::Entries),
     Key::live("schema.functions", "{}", Kind::Entries),
+    Key::live(
+        "auth.client_address",
+        "\"x-forwarded-for\"",
+        words(&["x-forwarded-for", "sb-forwarded-for"]),
+    ),
+    Key::live("storage.fallback", "true", Kind::Bool),
+    Key::live("storage.s3", "\"refuse\"", words(&["refuse", "old", "new"])),
+    Key::live("storage.mark_key", "\"\"", Kind::Secrets),
+    Key::live("storage.buckets", "{}", Kind::Folders),
+    Key::live("storage.owners", "{}", Kind::Owners),
+    Key::live("functions.names", "{}", Kind::Paths),
+    Key::live("functions.owners", "{}", Kind::Owners),
     Key::live("cors.origins", "[]", Kind::Origins),
     Key::live("cors.credentials", "false", Kind::Bool),
     Key::live("cors.max_age", "\"10m\"", Kind::Duration { min: 0, max: DAY }),
@@ -238,6 +259,11 @@ pub(crate) static KEYS: &[Key] = &[
     Key::live("limits.body_idle_timeout", "\"30s\"", Kind::Duration { min: 100, max: 3_600_000 }),
     Key::live("limits.idle_timeout", "\"75s\"", Kind::Duration { min: 100, max: 3_600_000 }),
     Key::live("limits.http2_streams", "250", Kind::Integer { min: 1, max: 10_000 }),
+    Key::live(
+        "limits.storage_body_bytes",
+        "1048576",
+        Kind::Integer { min: 1_024, max: 16_777_216 },
+    ),
     Key::live("limits.error_body_bytes", "65536", Kind::Integer { min: 1_024, max: 16_777_216 }),
     Key::live("upstream.connect_timeout", "\"5s\"", Kind::Duration { min: 10, max: 120_000 }),
     Key::live("upstream.timeout", "\"60s\"", Kind::Duration { min: 100, max: 3_600_000 }),
@@ -248,6 +274,11 @@ pub(crate) static KEYS: &[Key] = &[
     ),
     Key::live("upstream.idle_timeout", "\"50s\"", Kind::Duration { min: 100, max: 3_600_000 }),
     Key::live("upstream.idle_connections", "256", Kind::Integer { min: 0, max: 65_536 }),
+    Key::live("realtime.rooms", "\"old\"", SIDE),
+    Key::live("realtime.identify_timeout", "\"2s\"", Kind::Duration { min: 10, max: 60_000 }),
+    Key::live("realtime.send_timeout", "\"10s\"", Kind::Duration { min: 100, max: 600_000 }),
+    Key::live("realtime.channels", "100", Kind::Integer { min: 1, max: 10_000 }),
+    Key::live("realtime.bindings", "100", Kind::Integer { min: 1, max: 10_000 }),
     Key::at_start("realtime.drain", "\"10s\"", Kind::Duration { min: 0, max: 600_000 }),
     Key::at_start("log.format", "\"human\"", words(&["human", "json"])),
     Key::at_start("log.level", "\"info\"", Kind::Filter),

@@ -114,6 +114,14 @@ impl Merged {
         }
     }
 
+    /// The sides that names belong to.
+    pub(crate) fn owners(&self, key: &str) -> BTreeMap<String, Side> {
+        match self.value(key) {
+            Typed::Owners(owners) => owners.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+
     pub(crate) fn address(&self, key: &str) -> Option<SocketAddr> {
         match self.value(key) {
             Typed::Address(address) => Some(*address),

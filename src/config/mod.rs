@@ -22,6 +22,7 @@ mod keys;
 mod layers;
 mod load;
 mod merged;
+mod names;
 mod project;
 mod state;
 mod tables;

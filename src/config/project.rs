@@ -20,6 +20,12 @@ pub(crate) const ALLOWED: &str =
     "an http or https URL: scheme, host, optional port and path; no user info, query or fragment";
 
 impl Url {
+    /// The URL of a path below this one.
+    pub(crate) fn below(&self, path: &str) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}{}{path}", self.authority, self.prefix)
+    }
+
     /// Reads a URL. The error says what was found, without what could be a secret in it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.contains('@') {

@@ -15,7 +15,7 @@ use crate::identify::claims::LONGEST_CLAIM;
 use crate::rewrite::schema::Entry;
 use crate::side::Side;
 
-type Read<T> = Result<T, Vec<Problem>>;
+pub(crate) type Read<T> = Result<T, Vec<Problem>>;
 
 /// What a name in PostgreSQL may be here.
 pub(crate) const NAME: &str = "a name of 1 to 63 letters, digits, _, $ or -";
@@ -48,7 +48,7 @@ fn list<T>(
     }))
 }
 
-fn collect<T>(results: impl Iterator<Item = Read<T>>) -> Read<Vec<T>> {
+pub(crate) fn collect<T>(results: impl Iterator<Item = Read<T>>) -> Read<Vec<T>> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for result in results {
         match result {
@@ -136,7 +136,7 @@ pub(crate) fn caps(value: &Value, text: bool) -> Read<BTreeMap<String, Percentag
     Ok(caps.into_iter().collect())
 }
 
-fn table<'a>(value: &'a Value, allowed: &str) -> Read<&'a Dict> {
+pub(crate) fn table<'a>(value: &'a Value, allowed: &str) -> Read<&'a Dict> {
     match value {
         Value::Dict(_, dict) => Ok(dict),
         _ => Err(vec![Problem::new(shown(value), format!("a table: {allowed}"))]),

@@ -11,12 +11,14 @@ use ipnet::IpNet;
 
 use super::keys::{Key, Kind, duration_text};
 use super::project::{self, Url};
-use super::tables;
+use super::{names, tables};
 use crate::decide::Rule;
 use crate::decide::percentage::{NotAPercentage, Percentage};
 use crate::identify::Source;
 use crate::rewrite::schema::Entry;
+use crate::rewrite::storage::Folder;
 use crate::secret::Secret;
+use crate::side::Side;
 
 /// A checked value. Two settings files that mean the same have equal values, whatever their spelling.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +41,9 @@ pub(crate) enum Typed {
     Caps(BTreeMap<String, Percentage>),
     Rules(Vec<Rule>),
     Entries(Vec<Entry>),
+    Folders(Vec<Folder>),
+    Paths(BTreeMap<String, String>),
+    Owners(BTreeMap<String, Side>),
 }
 
 /// What is wrong with a value; the caller knows where it stands.
@@ -88,6 +93,9 @@ pub(crate) fn parse(key: &Key, value: &Value, text: bool) -> Result<Typed, Vec<P
         Kind::Caps => tables::caps(value, text).map(Typed::Caps),
         Kind::Rules => tables::rules(value).map(Typed::Rules),
         Kind::Entries => tables::entries(value).map(Typed::Entries),
+        Kind::Folders => names::folders(value).map(Typed::Folders),
+        Kind::Paths => names::paths(value).map(Typed::Paths),
+        Kind::Owners => names::owners(value).map(Typed::Owners),
     }
 }
 

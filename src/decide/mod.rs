@@ -173,6 +173,18 @@ pub struct Settings {
     pub owners: Owners,
 }
 
+/// Whether the thing that is asked for has a side of its own, whatever its route's owner is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Belongs {
+    /// No: its route decides.
+    #[default]
+    ToRoute,
+    /// A setting gives it an owner: a function, a bucket, the rooms of realtime. Force moves it, as it moves the owners of routes.
+    ToOwner(Side),
+    /// One side issued it, and only that side can serve it: a signed URL, an upload that was begun. Force doesn't move it.
+    ToIssuer(Side),
+}
+
 /// Everything that a decision may depend on besides the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -180,8 +192,8 @@ pub struct Question<'a> {
     pub identity: &'a Identity,
     /// Which service is asked.
     pub route: Route,
-    /// Storage's signed URLs and resumable uploads: only the side that issued them can serve them.
-    pub issued: bool,
+    /// The side of the thing itself, if it has one.
+    pub belongs: Belongs,
     /// The domain (schema on new) of the table or function, if it is mapped.
     pub domain: Option<&'a str>,
     /// What `x-cutover-side` and `x-cutover-override-token` say, unchecked.
@@ -199,15 +211,19 @@ pub fn decide(question: &Question<'_>, settings: &Settings) -> Decision {
     let owner = settings.owners.of(question.route);
     // Auth's owner changes only by `routes.auth`, and what one side issued the other can't serve: these
     // two stand even when everybody is forced.
-    let stays = question.route == Route::Auth || question.issued;
-    if let (Some(side), false) = (settings.force, stays && owner != Owner::Rollout) {
+    let is_issued = matches!(question.belongs, Belongs::ToIssuer(_));
+    let stays = is_issued || (question.route == Route::Auth && owner != Owner::Rollout);
+    if let (Some(side), false) = (settings.force, stays) {
         return plain(side, Reason::Forced);
     }
     if let Some(side) = overridden(question, settings) {
         return plain(side, Reason::Override);
     }
-    if let Owner::Side(side) = owner {
-        return plain(side, Reason::Owner);
+    match (question.belongs, owner) {
+        (Belongs::ToIssuer(side) | Belongs::ToOwner(side), _) | (_, Owner::Side(side)) => {
+            return plain(side, Reason::Owner);
+        }
+        (Belongs::ToRoute, Owner::Rollout) => {}
     }
     match question.identity {
         Identity::Service => plain(settings.service_role, Reason::Service),

@@ -36,7 +36,7 @@ fn question(identity: &Identity) -> Question<'_> {
     Question {
         identity,
         route: Route::Rest,
-        issued: false,
+        belongs: Belongs::ToRoute,
         domain: None,
         override_ask: None,
         client: CLIENT,
@@ -130,7 +130,8 @@ fn force_moves_owners_too_but_neither_auth_nor_what_a_side_issued() {
         };
         assert_eq!(outcome(&Question { route, ..question(&ada) }, &set), want, "{route}");
     }
-    let signed = Question { route: Route::Storage, issued: true, ..question(&ada) };
+    let signed =
+        Question { route: Route::Storage, belongs: Belongs::ToIssuer(Side::Old), ..question(&ada) };
     assert_eq!(outcome(&signed, &set), (Side::Old, Reason::Owner));
 }
 

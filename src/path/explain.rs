@@ -16,7 +16,7 @@ use super::{Asked, Caller};
 use crate::accept::request::{self as accept, NotServed};
 use crate::decide::bucket::Bucket;
 use crate::decide::percentage::Percentage;
-use crate::decide::{self, Reason, decide};
+use crate::decide::{self, Belongs, Reason, decide};
 use crate::identify::claims::TokenFacts;
 use crate::identify::credentials::Credentials;
 use crate::identify::{Identity, User};
@@ -112,7 +112,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explained, No
         &decide::Question {
             identity: &caller.identity,
             route: asked.as_ref().map_or(Route::Rest, |asked| asked.route),
-            issued: asked.as_ref().is_some_and(Asked::is_issued),
+            belongs: asked.as_ref().map_or(Belongs::ToRoute, |asked| asked.belongs(snapshot)),
             domain: asked.as_ref().and_then(|asked| asked.resource(snapshot)?.domain()),
             override_ask: None,
             client: caller.address,

@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use super::rewrite::{Said, Undo, may_fall_back};
 use super::worker::Worker;
 use super::{Asked, Caller, Client, Path};
-use crate::decide::{Decision, Question, Reason, decide};
+use crate::decide::{Belongs, Decision, Question, Reason, decide};
 use crate::forward::OnNewUnavailable;
 use crate::forward::error::ForwardError;
 use crate::forward::request_body::{BodyFault, Gate, RequestBody, Uploaded};
@@ -103,7 +103,7 @@ impl Path {
         self.record.finished.side = Some(Side::Old);
         self.record.finished.fell_back = true;
         let Said { method, target, headers, undo, .. } =
-            self.rewrite(&mut asked, caller, Side::Old)?;
+            self.rewrite(&mut asked, caller, Side::Old).await?;
         let (body, body_state) = RequestBody::none();
         let is_repeatable = may_repeat(asked.route);
         let outgoing =
@@ -250,7 +250,7 @@ impl Socket {
         let question = Question {
             identity: &self.identity,
             route: self.route,
-            issued: false,
+            belongs: Belongs::ToRoute,
             domain: None,
             override_ask: None,
             client: self.address,

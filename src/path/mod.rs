@@ -11,6 +11,7 @@ pub mod layers;
 pub mod refusal;
 mod restore;
 mod rewrite;
+mod tokens;
 pub mod worker;
 
 use std::net::IpAddr;
@@ -28,7 +29,7 @@ use crate::accept::guarded::is_stand_in;
 use crate::accept::listener::Place;
 use crate::accept::request;
 use crate::accept::wire::{Refused, Wire};
-use crate::decide::{Decision, Question, decide};
+use crate::decide::{Belongs, Decision, Question, decide};
 use crate::forward::request_body::BodyFault;
 use crate::identify::claims;
 use crate::identify::client_address::{client_address, is_secure};
@@ -36,11 +37,13 @@ use crate::identify::credentials::Credentials;
 use crate::identify::keyring::UnknownKeys;
 use crate::identify::{Identity, identify};
 use crate::observe::metrics::Held;
+use crate::realtime;
 use crate::restore::cors;
 use crate::restore::headers::PublicName;
 use crate::rewrite::headers::{self, OVERRIDE_SIDE, OVERRIDE_TOKEN};
 use crate::rewrite::keys::KeyPlaces;
 use crate::rewrite::rest::{Asked as RestAsked, Resource, resolve};
+use crate::rewrite::{functions, storage};
 use crate::route::Route;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
@@ -152,7 +155,7 @@ impl Path {
         let caller = self.identify(&asked);
         let decision = self.decide(&asked, &caller);
         let spare = self.spare_for_old(&asked, decision);
-        let said = self.rewrite(&mut asked, &caller, decision.side)?;
+        let said = self.rewrite(&mut asked, &caller, decision.side).await?;
         let answer = self.forward(asked, &caller, decision, said, spare).await?;
         Ok(self.restore(answer).await)
     }
@@ -220,7 +223,7 @@ impl Path {
         let question = Question {
             identity: &caller.identity,
             route: asked.route,
-            issued: asked.is_issued(),
+            belongs: asked.belongs(&self.snapshot),
             domain,
             override_ask: override_side.map(|side| (side, override_token)),
             client: caller.address,
@@ -266,8 +269,25 @@ impl Asked {
         (self.route == Route::Rest).then(|| resolve(&snapshot.rewrite, &self.rest()))
     }
 
-    fn is_issued(&self) -> bool {
-        request::is_issued(self.route, &self.method, self.target.path())
+    /// The side of the thing that is asked for, if it has one of its own.
+    fn belongs(&self, snapshot: &Snapshot) -> Belongs {
+        let tail = self.route.tail(self.target.path());
+        match self.route {
+            Route::Functions => functions::belongs(&snapshot.rewrite.functions, tail),
+            Route::Storage => storage::belongs(&snapshot.rewrite.storage, &self.storage()),
+            Route::Realtime => realtime::belongs(&snapshot.realtime, tail),
+            Route::Rest | Route::Auth | Route::Graphql => Belongs::ToRoute,
+        }
+    }
+
+    fn storage(&self) -> storage::Asked<'_> {
+        storage::Asked {
+            method: &self.method,
+            tail: self.route.tail(self.target.path()),
+            query: self.target.query(),
+            headers: &self.headers,
+            body: None,
+        }
     }
 
     fn rest(&self) -> RestAsked<'_> {

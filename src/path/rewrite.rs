@@ -6,11 +6,13 @@ use http::{HeaderMap, Method};
 
 use super::refusal::Refusal;
 use super::{Asked, Caller, Path};
+use crate::identify::credentials::{Bearer, Credentials};
 use crate::observe::ErrorCode;
 use crate::rewrite::headers::{self as rewriting, ClientFacts, REQUEST_ID};
 use crate::rewrite::keys;
 use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, RestRestore, Translated, translate};
 use crate::route::Route;
+use crate::secret::Secret;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
 
@@ -34,17 +36,32 @@ pub(super) struct Undo {
 
 impl Path {
     /// Phase 4. Takes the request's headers.
-    pub(super) fn rewrite(
+    pub(super) async fn rewrite(
         &self,
         asked: &mut Asked,
         caller: &Caller,
         side: Side,
     ) -> Result<Said, Refusal> {
+        let token = match Credentials::of(&asked.headers, None, &self.snapshot.keyring).bearer {
+            Bearer::Token(token) => self.worker.token_for(&self.snapshot, token, side).await,
+            _ => None,
+        };
         let mut said = say(&self.snapshot, asked, caller, side, self.about.public.is_secure)?;
+        if let Some(token) = token {
+            said.headers.insert(header::AUTHORIZATION, bearer(&token)?);
+        }
         said.headers.insert(REQUEST_ID, self.about.request_id.clone());
         rewriting::begin_trace(&mut said.headers, self.about.random);
         Ok(said)
     }
+}
+
+/// A token as the value of `Authorization`.
+fn bearer(token: &Secret) -> Result<HeaderValue, Refusal> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+        .map_err(|_| Refusal::of(ErrorCode::Malformed))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Rewrites path, query and headers. Pure; also what `explain` shows.

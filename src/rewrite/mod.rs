@@ -1,5 +1,6 @@
 //! Phase 4: says a request the way the chosen side says it.
 
+pub mod functions;
 pub mod headers;
 pub mod keys;
 mod operand;
@@ -8,6 +9,7 @@ pub mod rest;
 pub mod schema;
 pub(crate) mod scope;
 mod select;
+pub mod storage;
 
 use serde::{Deserialize, Serialize};
 
@@ -48,4 +50,8 @@ pub struct Settings {
     pub compat: Option<String>,
     /// What to do with embeds across domains.
     pub cross_schema_embeds: CrossSchemaEmbeds,
+    /// Names and owners of edge functions.
+    pub functions: functions::Settings,
+    /// Names and owners of buckets, and what follows from two storages.
+    pub storage: storage::Settings,
 }

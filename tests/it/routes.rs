@@ -68,7 +68,11 @@ const OWNED: [(&str, &str); 5] = [
 
 #[tokio::test]
 async fn owners_serve_their_routes_whatever_the_percentage() {
-    let world = World::start().rollout(100).await;
+    let mut setup = World::start().rollout(100);
+    for (route, _) in OWNED {
+        setup = setup.set(&format!("routes.{route}"), "\"old\"");
+    }
+    let world = setup.await;
     let user = world.as_user("ada");
     user.get("/rest/v1/todos").await.served_by(Side::New);
     for (_, path) in OWNED {

@@ -7,27 +7,41 @@ use std::process::Command;
 
 /// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`) is everybody's. Rooms are in the order of
 /// the path: imports point back along it, never forward.
-const IMPORTS: [(&str, &[&str]); 16] = [
+const IMPORTS: [(&str, &[&str]); 18] = [
     ("side", &[]),
     ("route", &[]),
     ("secret", &[]),
     ("local", &[]),
     ("accept", &["local"]),
     ("identify", &[]),
+    ("tokens", &["identify"]),
     ("decide", &["identify"]),
-    ("rewrite", &["identify"]),
+    ("rewrite", &["decide", "identify"]),
+    ("realtime", &["decide", "identify", "rewrite"]),
     // A leaf, like a vocabulary of events: it knows what a decision is called and nothing of how it is made.
     ("observe", &["decide"]),
     ("forward", &["local", "observe"]),
     ("restore", &["rewrite"]),
-    ("snapshot", &["accept", "identify", "decide", "rewrite", "forward", "restore"]),
+    (
+        "snapshot",
+        &["accept", "identify", "tokens", "decide", "rewrite", "realtime", "forward", "restore"],
+    ),
     (
         "path",
-        &["accept", "identify", "decide", "rewrite", "forward", "restore", "observe", "snapshot"],
+        &[
+            "accept", "identify", "tokens", "decide", "rewrite", "realtime", "forward", "restore",
+            "observe", "snapshot",
+        ],
     ),
-    ("config", &["accept", "identify", "decide", "rewrite", "forward", "restore", "snapshot"]),
+    (
+        "config",
+        &[
+            "accept", "identify", "tokens", "decide", "rewrite", "realtime", "forward", "restore",
+            "snapshot",
+        ],
+    ),
     ("admin", &["config", "decide", "observe", "path", "snapshot"]),
-    ("app", &["accept", "admin", "config", "observe", "path", "snapshot"]),
+    ("app", &["accept", "admin", "config", "forward", "observe", "path", "snapshot", "tokens"]),
 ];
 
 /// `cli` is the operator's end: it may use all but the phases themselves.
@@ -36,7 +50,7 @@ const CLI_IMPORTS: &[&str] = &["admin", "app", "config", "decide", "observe", "p
 const VOCABULARY: [&str; 3] = ["side", "route", "secret"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
-const PURE: [&str; 17] = [
+const PURE: [&str; 19] = [
     "src/side.rs",
     "src/route.rs",
     "src/secret.rs",
@@ -44,8 +58,10 @@ const PURE: [&str; 17] = [
     "src/accept/framing.rs",
     "src/accept/request.rs",
     "src/identify",
+    "src/tokens",
     "src/decide",
     "src/rewrite",
+    "src/realtime",
     "src/forward/frames.rs",
     "src/restore",
     "src/path/explain.rs",

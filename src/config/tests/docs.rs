@@ -16,6 +16,16 @@ fn at(name: &str) -> Sources {
     Sources { file: Some(Path::new(ROOT).join(name)), ..Sources::default() }
 }
 
+/// Tables whose own keys the operator chooses.
+const FREE_TABLES: [&str; 6] = [
+    "schema.tables",
+    "schema.functions",
+    "storage.buckets",
+    "storage.owners",
+    "functions.names",
+    "functions.owners",
+];
+
 /// Every key that a text in TOML writes down, also in comments such as `# token = ""`.
 fn mentioned(text: &str) -> BTreeSet<String> {
     let mut section = String::new();
@@ -31,12 +41,12 @@ fn mentioned(text: &str) -> BTreeSet<String> {
                 keys.extend(inner.map(|(name, _)| format!("{key}.{}", name.trim())));
             }
             keys.insert(key);
-        } else if section.starts_with("schema.") {
+        } else if FREE_TABLES.contains(&section.trim_end_matches('.')) {
             keys.insert(section.trim_end_matches('.').to_owned());
         }
     }
     keys.extend(
-        ["schema.tables", "schema.functions"]
+        FREE_TABLES
             .map(str::to_owned)
             .into_iter()
             .filter(|table| text.contains(&format!("[{table}]"))),
@@ -145,7 +155,8 @@ fn row(key: &Key) -> String {
         Kind::Origins => "list of origins".to_owned(),
         Kind::Caps => "schema = percentage".to_owned(),
         Kind::Rules => "list of rules".to_owned(),
-        Kind::Entries => "old = new".to_owned(),
+        Kind::Entries | Kind::Folders | Kind::Paths => "old = new".to_owned(),
+        Kind::Owners => "name = side".to_owned(),
     };
     let default = key.default.map_or_else(|| "none".to_owned(), |default| format!("`{default}`"));
     let when = if key.restart { "restart" } else { "live" };

@@ -132,7 +132,10 @@ fn the_defaults_are_those_of_the_design() {
         ("onasis-core-v2", Hash::Sha256)
     );
     for route in Route::ALL {
-        let want = if route == Route::Rest { Owner::Rollout } else { Owner::Side(Side::Old) };
+        let want = match route {
+            Route::Auth | Route::Graphql => Owner::Side(Side::Old),
+            _ => Owner::Rollout,
+        };
         assert_eq!(snapshot.decide.owners.of(route), want);
     }
     assert_eq!(snapshot.rewrite.compat.as_deref(), Some("public"));

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::{Asked, Refusal, Translated, resolve, translate};
 use crate::rewrite::schema::{Entry, SchemaMap};
-use crate::rewrite::{CrossSchemaEmbeds, Settings, Unmapped};
+use crate::rewrite::{CrossSchemaEmbeds, Settings, Unmapped, functions, storage};
 use crate::side::Side;
 
 pub(crate) fn entry(old: &str, to: &str) -> Entry {
@@ -54,6 +54,8 @@ pub(crate) fn settings() -> Settings {
         unmapped: Unmapped::Pass,
         compat: Some("compat".to_owned()),
         cross_schema_embeds: CrossSchemaEmbeds::Compat,
+        functions: functions::Settings::default(),
+        storage: storage::Settings::default(),
     }
 }
 
