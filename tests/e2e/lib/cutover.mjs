@@ -40,8 +40,8 @@ intelligence_usage_logs = "intelligence.usage_logs"
 match_memories = "security_service"
 `;
 
-/** A configuration for both projects of the stack, as text. `rollout` adds or replaces keys of its section. */
-export function configText(stack, { port, adminPort, percentage = 0, rollout = {}, routes = {}, auditFile = '' }) {
+/** A configuration for both projects of the stack, as text. `rollout` adds or replaces keys of its section; `sections` is more TOML. */
+export function configText(stack, { port, adminPort, percentage = 0, rollout = {}, routes = {}, sections = '', auditFile = '' }) {
   const project = (name) => `
 [projects.${name}]
 url = "${stack[name].url}"
@@ -62,7 +62,8 @@ ${section({ salt: SALT, audit_file: auditFile, ...rollout })}
 
 [routes]
 ${section({ rest: 'rollout', auth: 'old', storage: 'old', realtime: 'old', functions: 'old', graphql: 'old', ...routes })}
-${SCHEMA}`;
+${SCHEMA}
+${sections}`;
 }
 
 /**
@@ -77,16 +78,26 @@ export async function startCutover(processes, stack, { ports = [], name = 'cutov
   const auditFile = join(processes.dir, `${name}-audit.jsonl`);
   writeFileSync(configPath, configText(stack, { port, adminPort, auditFile, ...options }));
 
-  const env = { PATH: process.env.PATH, HOME: process.env.HOME, RUST_LOG: process.env.RUST_LOG ?? 'info' }; // no rollout variable of the caller's
-  const child = processes.start(name, paths.cutoverBinary(), ['serve', '--config', configPath], { env, cwd: processes.dir });
-  const proxy = new Cutover(processes, child, { port, adminPort, configPath, auditFile });
-  await processes.ready(child, async () => (await fetch(`${proxy.adminUrl}/readyz`)).ok);
+  const proxy = new Cutover(processes, { name, port, adminPort, configPath, auditFile });
+  await proxy.start();
   return proxy;
 }
 
 class Cutover {
-  constructor(processes, child, { port, adminPort, configPath, auditFile }) {
-    Object.assign(this, { processes, child, configPath, auditFile, url: `http://127.0.0.1:${port}`, adminUrl: `http://127.0.0.1:${adminPort}` });
+  constructor(processes, { name, port, adminPort, configPath, auditFile }) {
+    Object.assign(this, { processes, name, configPath, auditFile, url: `http://127.0.0.1:${port}`, adminUrl: `http://127.0.0.1:${adminPort}` });
+  }
+
+  async start() {
+    const env = { PATH: process.env.PATH, HOME: process.env.HOME, RUST_LOG: process.env.RUST_LOG ?? 'info' }; // no rollout variable of the caller's
+    this.child = this.processes.start(this.name, paths.cutoverBinary(), ['serve', '--config', this.configPath], { env, cwd: this.processes.dir });
+    await this.processes.ready(this.child, async () => (await fetch(`${this.adminUrl}/readyz`)).ok);
+  }
+
+  /** Another process with the same configuration and ports: what the first one kept in memory is gone. */
+  async restart() {
+    await this.stop();
+    await this.start();
   }
 
   /** GET /rollout: the body, with the ETag as `etag`. */

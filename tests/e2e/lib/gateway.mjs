@@ -1,13 +1,15 @@
 // The public face of one project, in the place of Supabase's own gateway: checks the API key, answers CORS preflights, sends each
 // path to its service, passes WebSockets through, and keeps a record of what arrived for the tests to look at.
 //   node gateway.mjs '<json: project, port, signing, jwtSecret (Lite's), databaseUrl, keys, liteKeys, rest: "postrust"|"lite", ports: {lite, postrust, functions}>'
-// Own paths: GET /__e2e/requests (the record), DELETE the same (forget it), /__e2e/realtime (see realtime.mjs). Every response carries
-// x-e2e-project.
+// Own paths: GET /__e2e/requests (the record), DELETE the same (forget it), PUT /__e2e/tus-prefix (the body, see
+// storage-tus.mjs), /__e2e/realtime (see realtime.mjs). Every response carries x-e2e-project.
 
 import { Agent, createServer, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { claimsOf, jwks, signJwt, verifyJwt } from './keys.mjs';
 import { Realtime } from './realtime.mjs';
+import { storageService } from './storage.mjs';
 
 const config = JSON.parse(process.argv[2]);
 const RECORD_LIMIT = 20000;
@@ -17,16 +19,23 @@ const roleTokens = {
   service: signJwt({ role: 'service_role', exp: 2100000000 }, config.signing),
 };
 const realtime = new Realtime({ name: config.project, signing: config.signing, databaseUrl: config.databaseUrl }, (role) => roleTokens[role]);
+const storage = storageService(config);
 let record = [];
 
-// Paths that browsers, other servers or signed links open without a key; functions and realtime check for themselves.
-const KEYLESS = [/^\/auth\/v1\/(verify|callback|authorize|\.well-known\/)/, /^\/storage\/v1\/object\/(public|sign)\//, /^\/functions\/v1\//];
+// Paths that browsers, other servers or signed links open without a key; functions, realtime and resumable uploads check for themselves.
+const KEYLESS = [
+  /^\/auth\/v1\/(verify|callback|authorize|\.well-known\/)/,
+  /^\/storage\/v1\/(object\/(info\/)?public|object\/(upload\/)?sign|upload\/resumable)(\/|\?|$)/,
+  /^\/upload\/resumable/, // where a Location without the prefix leads
+  /^\/functions\/v1\//,
+];
 
 const server = createServer((request, response) => {
   response.setHeader('x-e2e-project', config.project);
   const [path] = request.url.split('?', 1);
   if (path === '/__e2e/requests') return showRecord(request, response);
   if (path === '/__e2e/realtime') return realtime.inspect(request, response);
+  if (path === '/__e2e/tus-prefix') return text(request).then((prefix) => response.end(storage.uploads.setPrefix(prefix)));
   remember(request);
   if (request.method === 'OPTIONS' && request.headers.origin && request.headers['access-control-request-method']) return preflight(request, response);
 
@@ -39,7 +48,8 @@ const server = createServer((request, response) => {
 
   if (path === '/auth/v1/.well-known/jwks.json') return response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'public, max-age=600' }).end(JSON.stringify(jwks(config.signing)));
   if (path.startsWith('/rest/v1/') || path === '/rest/v1') return config.rest === 'postrust' ? toPostrust(request, response, role) : toLite(request, response, role);
-  if (path.startsWith('/auth/v1/') || path.startsWith('/storage/v1/')) return toLite(request, response, role);
+  if (path.startsWith('/auth/v1/')) return toLite(request, response, role);
+  if (path.startsWith('/storage/v1/') || path.startsWith('/upload/resumable')) return storage.handle(request, response, liteHeaders(request, role));
   if (path.startsWith('/functions/v1/')) return toFunctions(request, response);
   if (path.startsWith('/realtime/v1/api/broadcast')) return realtime.restBroadcast(request, response, userBearer(request) ?? roleTokens[role]);
   refuse(response, 404, 'no Route matched with those values');

@@ -41,7 +41,7 @@ export async function startProject(processes, name, { rest = 'postrust', signing
     processes.ready(gateway, () => answers(`http://127.0.0.1:${gatewayPort}/__e2e/requests`)),
   ]);
   await database.file('uid.sql');
-  await database.file('storage.sql');
+  await database.file('storage.sql', { project: name });
   await database.close();
 
   const { anon: [anonKey], service: [serviceKey] } = keys;
@@ -107,6 +107,8 @@ function startFunctions(processes, { name, label, port }) {
 
 function startGateway(processes, config, label) {
   const { anon: [anon], service: [service] } = config.keys;
-  const all = { ...config, liteKeys: { anon, service } };
+  // Each project signs storage URLs with a key of its own. OLD says its uploads' Location as self-hosted storage does, NEW as hosted.
+  const storage = { urlSigningKey: `url-signing-key-of-the-${label}-project`, tusDir: join(processes.dir, `tus-${label}`), tusPrefix: config.project === 'new' ? '/storage/v1' : '' };
+  const all = { ...config, ...storage, liteKeys: { anon, service } };
   return processes.start(`gateway-${label}`, process.execPath, [join(paths.E2E, 'lib', 'gateway.mjs'), JSON.stringify(all)]);
 }
