@@ -37,6 +37,8 @@ pub enum ErrorCode {
     Unreachable,
     /// The chosen side closed the connection, or answered something that is not HTTP, before its answer began.
     UpstreamBroke,
+    /// What stands before the auth service answered in its place.
+    AuthUnavailable,
     /// More than `limits.connections`.
     TooManyConnections,
     /// The chosen side did not answer within `upstream.timeout`.
@@ -63,7 +65,7 @@ struct Body<'a> {
 
 impl ErrorCode {
     /// Every code, by status.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Malformed,
         Self::DotSegments,
         Self::UnknownKey,
@@ -78,6 +80,7 @@ impl ErrorCode {
         Self::Panic,
         Self::Unreachable,
         Self::UpstreamBroke,
+        Self::AuthUnavailable,
         Self::TooManyConnections,
         Self::UpstreamTimeout,
     ];
@@ -138,9 +141,11 @@ impl ErrorCode {
             | Self::BodyTooLarge
             | Self::HeadTooLarge
             | Self::TooManyConnections => self.facts_of_limit(),
-            Self::Panic | Self::Unreachable | Self::UpstreamBroke | Self::UpstreamTimeout => {
-                self.facts_of_failure()
-            }
+            Self::Panic
+            | Self::Unreachable
+            | Self::UpstreamBroke
+            | Self::AuthUnavailable
+            | Self::UpstreamTimeout => self.facts_of_failure(),
         }
     }
 
@@ -258,6 +263,13 @@ impl ErrorCode {
                 label: "upstream_broke",
                 message: "the project closed the connection before it answered",
                 hint: "The project may have done what was asked: try again only what may be done twice.",
+            },
+            Self::AuthUnavailable => Facts {
+                code: "CUT5022",
+                status: StatusCode::BAD_GATEWAY,
+                label: "auth_unavailable",
+                message: "the auth service is not available",
+                hint: "Try again shortly; the session is still good.",
             },
             Self::UpstreamTimeout => Facts {
                 code: "CUT504",

@@ -38,6 +38,23 @@ impl KeyPlaces {
     }
 }
 
+impl KeyPlaces {
+    /// Whether the one key that was presented is an anon key in the `apikey` header, perhaps repeated as Bearer.
+    #[must_use]
+    pub fn is_plain_anon(&self) -> bool {
+        self.header == Some(Role::Anon)
+            && self.query.is_none()
+            && self.bearer != Some(Role::Service)
+            && !self.has_unknown
+    }
+
+    /// Whether `Authorization` holds a key.
+    #[must_use]
+    pub fn has_key_as_bearer(&self) -> bool {
+        self.bearer.is_some()
+    }
+}
+
 /// Why a request's keys can't be swapped. Nothing is forwarded then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRefused {

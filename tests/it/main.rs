@@ -11,6 +11,8 @@
 /// World, upstreams, clients.
 mod support;
 
+/// The auth service: one owner, nothing sent twice.
+mod auth;
 /// The binary as an operator meets it.
 mod cli;
 /// Which side, and why: over sockets.
@@ -21,6 +23,8 @@ mod drain;
 mod failure;
 /// Heads and bodies that could be read in two ways.
 mod framing;
+/// Edge functions: names, owners.
+mod functions;
 /// API keys, tokens, and headers that could deceive.
 mod keys;
 /// Limits, each at its edge.
