@@ -40,13 +40,15 @@ intelligence_usage_logs = "intelligence.usage_logs"
 match_memories = "security_service"
 `;
 
-/** A configuration for both projects of the stack, as text. `rollout` adds or replaces keys of its section; `sections` is more TOML. */
+/** A configuration for both projects of a pair, as text. `rollout` and `routes` add or replace keys of their sections, `routes: null`
+ * leaves every route at its default; `sections` is more TOML. A pair whose `tokens` is `exchange` has its signing keys in it. */
 export function configText(stack, { port, adminPort, percentage = 0, rollout = {}, routes = {}, sections = '', auditFile = '' }) {
   const project = (name) => `
 [projects.${name}]
 url = "${stack[name].url}"
 anon_key = ${JSON.stringify(stack[name].keys.anon)}
 service_role_key = ${JSON.stringify(stack[name].keys.service)}
+${stack.tokens === 'exchange' ? signingKey(stack[name].signing) : ''}
 `;
   const section = (values) => Object.entries(values).map(([key, value]) => `${key} = ${JSON.stringify(value)}`).join('\n');
   return `# Written by tests/e2e; edited while the proxy runs.
@@ -60,10 +62,15 @@ ${project('old')}${project('new')}
 percentage = ${percentage} # the number that moves users
 ${section({ salt: SALT, audit_file: auditFile, ...rollout })}
 
-[routes]
-${section({ rest: 'rollout', auth: 'old', storage: 'old', realtime: 'old', functions: 'old', graphql: 'old', ...routes })}
+${stack.tokens ? `[tokens]\nmode = "${stack.tokens}"` : ''}
+
+${routes ? `[routes]\n${section({ rest: 'rollout', auth: 'old', storage: 'old', realtime: 'old', functions: 'old', graphql: 'old', ...routes })}` : ''}
 ${SCHEMA}
 ${sections}`;
+}
+
+function signingKey({ secret, jwk }) {
+  return secret ? `jwt_secret = ${JSON.stringify(secret)}` : `signing_key = ${JSON.stringify(JSON.stringify(jwk))}`;
 }
 
 /**
