@@ -10,6 +10,7 @@ const PAGE = join(paths.E2E, 'page');
 const FILES = {
   '/': [join(PAGE, 'index.html'), 'text/html'],
   '/app.mjs': [join(PAGE, 'app.mjs'), 'text/javascript'],
+  '/tus.js': [join(paths.E2E, 'node_modules/tus-js-client/dist/tus.min.js'), 'text/javascript'],
   '/supabase.js': [join(paths.E2E, 'node_modules/@supabase/supabase-js/dist/umd/supabase.js'), 'text/javascript'],
 };
 // No sandbox, because tests run as root on CI; nothing that looks for hosts outside this machine.

@@ -1,7 +1,8 @@
 // A small application as it runs in a browser: it knows an address, a key and a person, and nothing of Cutover. The test tells it what
 // to do through `app`; whatever fails is in `app.faults`.
 
-const { supabase } = window; // supabase-js as its package ships it for pages
+const { supabase, tus } = window; // supabase-js and tus-js-client as their packages ship them for pages
+const CHUNK = 256 * 1024;
 
 window.app = {
   faults: [],
@@ -11,7 +12,7 @@ window.app = {
   statuses: [], // of the subscription
 
   async begin(url, key, { email, password }) {
-    this.client = supabase.createClient(url, key);
+    Object.assign(this, { url, key, client: supabase.createClient(url, key) });
     const up = await this.client.auth.signUp({ email, password });
     if (up.error) throw up.error;
     await this.client.auth.signOut();
@@ -75,6 +76,37 @@ window.app = {
     this.signedUrl ??= ok(await bucket.createSignedUrl(this.firstFile.path, 3600)).signedUrl;
     const signed = await fetch(this.signedUrl);
     if ((await signed.text()) !== this.firstFile.text) this.faults.push(`round ${this.rounds}: the signed URL failed with ${signed.status}`);
+  },
+
+  /** Sends the first chunk of a large file and pauses. */
+  async beginLargeFile() {
+    const { data } = await this.client.auth.getSession();
+    this.largeBytes = crypto.getRandomValues(new Uint8Array(65_536));
+    const file = new Blob(Array(12).fill(this.largeBytes));
+    await new Promise((paused, failed) => {
+      this.large = new tus.Upload(file, {
+        endpoint: `${this.url}/storage/v1/upload/resumable`,
+        headers: { apikey: this.key, authorization: `Bearer ${data.session.access_token}` },
+        chunkSize: CHUNK,
+        uploadDataDuringCreation: true,
+        retryDelays: null,
+        metadata: { bucketName: 'artifacts', objectName: `${this.user.id}/large.bin`, contentType: 'video/x-test', cacheControl: '0' },
+        onChunkComplete: (size, accepted) => accepted === CHUNK && paused(this.large.abort()),
+        onSuccess: () => this.largeSent(),
+        onError: (error) => (failed(error), this.largeFailed?.(error)),
+      });
+      this.large.start();
+    });
+  },
+
+  /** Sends the rest, and reads it all back. */
+  async finishLargeFile() {
+    await new Promise((sent, failed) => {
+      Object.assign(this, { largeSent: sent, largeFailed: failed });
+      this.large.start();
+    });
+    const found = new Uint8Array(await ok(await this.client.storage.from('artifacts').download(`${this.user.id}/large.bin`)).arrayBuffer());
+    if (found.length !== 12 * 65_536 || found.some((byte, at) => byte !== this.largeBytes[at % 65_536])) this.faults.push('the large file arrived changed');
   },
 
   async end() {

@@ -1,5 +1,5 @@
 // An application in a real browser, while the percentage goes 0 → 50 → 100 → 0 under it: signed in, subscribed, writing rows, uploading
-// files and reading both back, cross-origin. It must notice nothing but that its socket was moved.
+// files (one of them in parts) and reading them back, cross-origin. It must notice nothing but that its socket was moved.
 
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
@@ -24,6 +24,7 @@ test('a page works on through every change of the percentage', async () => {
   const person = { email: `page-${randomUUID()}@example.com`, password: 'correct horse battery staple' };
   const id = await page.evaluate(([url, key, who]) => app.begin(url, key, who), [proxy.url, stack.old.anonKey, person]);
 
+  let changes = 0;
   for (const percentage of [0, 50, 100, 0]) {
     await proxy.setPercentage(percentage);
     const changed = performance.now();
@@ -35,10 +36,13 @@ test('a page works on through every change of the percentage', async () => {
     await until(`row events at ${percentage} %`, async () => (await page.evaluate(([from, since]) => app.events.slice(since).some((title) => app.rows.slice(from).some((row) => row.title === title)), [begun + 1, known])) || (await wrong()).length, { seconds: 20 });
     assert.deepEqual(await wrong(), [], `at ${percentage} %`);
 
+    if (changes++ === 0) await app('beginLargeFile()');
+    if (percentage === 100) await app('finishLargeFile()'); // begun at 0 %
+
     const failed = exchanges.filter(({ status, path }) => status >= 400 || status === 0 || path === undefined);
     assert.deepEqual(failed, []);
     // What was sent a whole round after the change was decided by the new number; reads may have been found on the other side.
-    const writes = exchanges.filter(({ at, method, path }) => at > changed && method === 'POST' && !path.startsWith('/auth/') && !path.startsWith('/storage/v1/object/sign/'));
+    const writes = exchanges.filter(({ at, method, path }) => at > changed && method === 'POST' && !path.startsWith('/auth/') && !path.startsWith('/storage/v1/upload/'));
     const served = new Set(writes.slice(2).map(({ project }) => project));
     assert.deepEqual([...served], [where], `at ${percentage} %`);
   }
@@ -47,7 +51,7 @@ test('a page works on through every change of the percentage', async () => {
   assert.equal(statuses[0], 'SUBSCRIBED');
   assert.ok(statuses.filter((status) => status === 'SUBSCRIBED').length >= 3, `the socket was moved to new and back: ${statuses}`);
   // It was cross-origin in earnest: the browser asked the proxy before each kind of request, and was allowed to.
-  for (const path of ['/auth/v1/token', '/rest/v1/memory_entries', `/storage/v1/object/artifacts/${id}/page/0.txt`]) assert.ok(preflights.includes(`OPTIONS ${path}`), path);
+  for (const path of ['/auth/v1/token', '/rest/v1/memory_entries', '/storage/v1/upload/resumable', `/storage/v1/object/artifacts/${id}/page/0.txt`]) assert.ok(preflights.includes(`OPTIONS ${path}`), path);
   await app('end()');
   assert.deepEqual([...(await app('faults')), ...faults], []);
 });
