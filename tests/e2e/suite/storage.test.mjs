@@ -35,9 +35,10 @@ const fetched = async (url, options) => {
   return { status: response.status, bytes: Buffer.from(await response.arrayBuffer()), headers: response.headers, project: response.headers.get('x-e2e-project') };
 };
 const innerStatus = ({ bytes }) => JSON.parse(bytes).statusCode;
-const fallback = async (on) => {
+/** Edits the configuration and waits until it holds. */
+const change = async (edit) => {
   const { epoch } = await proxy.rollout();
-  proxy.editFile((text) => text.replace(/fallback = \w+/, `fallback = ${on}`));
+  proxy.editFile(edit);
   await until('the file to be read', async () => (await proxy.rollout()).epoch > epoch);
 };
 
@@ -131,12 +132,12 @@ test('what only OLD has is found at 100 %, and no longer when the fallback is of
   }
   assert.equal((await storage.from('artifacts').info(named('old.txt'))).data.size, 8);
 
-  await fallback(false);
+  await change((text) => text.replace('fallback = true', 'fallback = false'));
   for (const [url, options] of reads) {
     const missing = await fetched(url, options);
     assert.deepEqual([missing.status, innerStatus(missing), missing.project], [400, '404', 'new'], url);
   }
-  await fallback(true);
+  await change((text) => text.replace('fallback = false', 'fallback = true'));
 });
 
 test('trap_30_only_a_real_not_found_asks_the_other_side', async () => {
@@ -270,12 +271,19 @@ test('ranges, conditions and twenty megabytes arrive unchanged on either side', 
 });
 
 test('the S3 protocol is refused, unless it has an owner', async () => {
-  const headers = { authorization: 'AWS4-HMAC-SHA256 Credential=key/20261121/eu/s3/aws4_request, SignedHeaders=host, Signature=00' };
-  const refused = await fetched(`${api}/s3/artifacts/x.txt`, { headers });
+  const headers = { authorization: 'AWS4-HMAC-SHA256 Credential=key/20261121/eu/s3/aws4_request, SignedHeaders=host;x-amz-date, Signature=00', 'x-amz-date': '20261121T000000Z' };
+  const ask = () => fetched(`${api}/s3/artifacts/x.txt?x-id=GetObject`, { headers });
+  const refused = await ask();
   const body = JSON.parse(refused.bytes);
   assert.ok(refused.status >= 400 && refused.project === null, `${refused.status} of ${refused.project}`);
   assert.match(body.code, /^CUT/);
   assert.ok(body.message && body.hint, JSON.stringify(body));
+
+  await change((text) => text.replace('[storage]', '[storage]\ns3 = "old"'));
+  await forget(stack.old);
+  assert.equal((await ask()).project, 'old');
+  const [seen] = await requestsSeen(stack.old);
+  assert.deepEqual([seen.url, seen.headers.authorization, seen.headers['x-amz-date']], ['/storage/v1/s3/artifacts/x.txt?x-id=GetObject', headers.authorization, headers['x-amz-date']]);
 });
 
 registered(import.meta);
