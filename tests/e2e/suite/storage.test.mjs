@@ -253,6 +253,30 @@ test('a resumable upload can be given up, asked about, signed, and refused', asy
   assert.equal(refused, 403);
 });
 
+test('what was signed or begun before there was a Cutover goes on', async () => {
+  const there = (url, project) => url.replace(project.url, proxy.url).replace(`${proxy.url}/upload`, `${api}/upload`);
+  const signed = [];
+  for (const project of [stack.old, stack.new]) {
+    const files = storageClient(project.url, project.anonKey, user.token).storage.from('pictures');
+    const name = named(`before/${project.name}.txt`);
+    assert.equal((await files.upload(name, Buffer.from(project.name))).error, null);
+    signed.push([there((await files.createSignedUrl(name, 600)).data.signedUrl, project), project.name]);
+  }
+  const bytes = randomBytes(1000);
+  const at = { bucket: 'pictures', path: named('before/begun.bin'), bytes, chunkSize: 400, headers: headersOf() };
+  const begun = await resumable({ ...at, url: stack.old.url, pauseAfter: 400 }).paused;
+
+  for (const percentage of [0, 100]) {
+    await proxy.setPercentage(percentage);
+    for (const [url, project] of signed) {
+      const found = await fetched(url);
+      assert.deepEqual([found.status, found.bytes.toString(), found.project], [200, project, project], `${url} at ${percentage} %`);
+    }
+  }
+  await resumable({ ...at, url: proxy.url, uploadUrl: there(begun, stack.old) }).finished;
+  assert.ok((await objectsOf(stack.old, 'pictures', user)).includes(named('before/begun.bin')));
+});
+
 test('ranges, conditions and twenty megabytes arrive unchanged on either side', async () => {
   for (const [percentage, where] of [[0, 'old'], [100, 'new']]) {
     await proxy.setPercentage(percentage);
