@@ -17,6 +17,8 @@ pub enum ErrorCode {
     UnknownKey,
     /// The chosen side has no key of the role that the client's key has.
     NoKeyForRole,
+    /// `vsn` of a WebSocket is a serializer that realtime does not have.
+    UnknownVsn,
     /// The path belongs to no service that the proxy serves.
     UnknownPath,
     /// The table is in neither dialect, and `schema.unmapped = "refuse"`.
@@ -29,6 +31,8 @@ pub enum ErrorCode {
     BodyTooLarge,
     /// An embed spans two domains, and `schema.cross_schema_embeds = "refuse"`.
     CrossSchemaEmbed,
+    /// `Sec-WebSocket-Version` is not 13.
+    WebsocketVersion,
     /// The head is longer than `limits.header_bytes`.
     HeadTooLarge,
     /// A defect of the proxy, met by this one request.
@@ -39,6 +43,8 @@ pub enum ErrorCode {
     UpstreamBroke,
     /// What stands before the auth service answered in its place.
     AuthUnavailable,
+    /// The chosen side answered a WebSocket's handshake with something else than 101.
+    HandshakeRefused,
     /// More than `limits.connections`.
     TooManyConnections,
     /// The chosen side did not answer within `upstream.timeout`.
@@ -65,22 +71,25 @@ struct Body<'a> {
 
 impl ErrorCode {
     /// Every code, by status.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::DotSegments,
         Self::UnknownKey,
         Self::NoKeyForRole,
+        Self::UnknownVsn,
         Self::UnknownPath,
         Self::Unmapped,
         Self::MethodNotAllowed,
         Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::CrossSchemaEmbed,
+        Self::WebsocketVersion,
         Self::HeadTooLarge,
         Self::Panic,
         Self::Unreachable,
         Self::UpstreamBroke,
         Self::AuthUnavailable,
+        Self::HandshakeRefused,
         Self::TooManyConnections,
         Self::UpstreamTimeout,
     ];
@@ -133,10 +142,12 @@ impl ErrorCode {
             | Self::DotSegments
             | Self::UnknownKey
             | Self::NoKeyForRole
+            | Self::UnknownVsn
             | Self::UnknownPath
             | Self::Unmapped
             | Self::MethodNotAllowed
-            | Self::CrossSchemaEmbed => self.facts_of_refusal(),
+            | Self::CrossSchemaEmbed
+            | Self::WebsocketVersion => self.facts_of_refusal(),
             Self::BodyTimeout
             | Self::BodyTooLarge
             | Self::HeadTooLarge
@@ -145,6 +156,7 @@ impl ErrorCode {
             | Self::Unreachable
             | Self::UpstreamBroke
             | Self::AuthUnavailable
+            | Self::HandshakeRefused
             | Self::UpstreamTimeout => self.facts_of_failure(),
         }
     }
@@ -200,6 +212,20 @@ impl ErrorCode {
                 label: "cross_schema_embed",
                 message: "this select embeds tables of two schemas",
                 hint: "Ask for the tables separately, or set schema.cross_schema_embeds = \"compat\".",
+            },
+            Self::UnknownVsn => Facts {
+                code: "CUT403",
+                status: StatusCode::FORBIDDEN,
+                label: "unknown_vsn",
+                message: "realtime has no serializer of this vsn",
+                hint: "Use vsn=1.0.0 or vsn=2.0.0.",
+            },
+            Self::WebsocketVersion => Facts {
+                code: "CUT426",
+                status: StatusCode::UPGRADE_REQUIRED,
+                label: "websocket_version",
+                message: "this version of WebSocket is not served",
+                hint: "Send Sec-WebSocket-Version: 13.",
             },
             // `Malformed`, and nothing else: `facts` sends each code to the list that names it.
             _ => Facts {
@@ -270,6 +296,13 @@ impl ErrorCode {
                 label: "auth_unavailable",
                 message: "the auth service is not available",
                 hint: "Try again shortly; the session is still good.",
+            },
+            Self::HandshakeRefused => Facts {
+                code: "CUT5023",
+                status: StatusCode::BAD_GATEWAY,
+                label: "handshake_refused",
+                message: "the project refused the WebSocket",
+                hint: "The status is the project's own: look there.",
             },
             Self::UpstreamTimeout => Facts {
                 code: "CUT504",

@@ -58,7 +58,7 @@ impl Path {
 }
 
 /// A token as the value of `Authorization`.
-fn bearer(token: &Secret) -> Result<HeaderValue, Refusal> {
+pub(super) fn bearer(token: &Secret) -> Result<HeaderValue, Refusal> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
         .map_err(|_| Refusal::of(ErrorCode::Malformed))?;
     value.set_sensitive(true);

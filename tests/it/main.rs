@@ -35,6 +35,8 @@ mod live;
 mod neighbours;
 /// HTTP as such: what must arrive as it was sent.
 mod protocol;
+/// Realtime: sockets that end at the proxy.
+mod realtime;
 /// PostgREST through the proxy.
 mod rest;
 /// Which paths are served, by whom; CORS.
@@ -47,5 +49,5 @@ mod streaming;
 mod tidy;
 /// TLS and HTTP/2, towards clients and upstreams.
 mod tls;
-/// WebSockets, tunnelled.
+/// WebSockets of functions, tunnelled.
 mod websocket;
