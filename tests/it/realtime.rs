@@ -479,3 +479,49 @@ async fn a_burst_arrives_whole_and_in_order_both_ways() {
         assert_eq!(next(&mut socket).await.payload["n"], n);
     }
 }
+
+#[tokio::test]
+async fn a_side_that_does_not_answer_the_handshake_is_given_up_and_holds_no_stop_up() {
+    let mut world = World::start().set("upstream.timeout", "\"300ms\"").await;
+    world.old.does(|_, mut conn| async move {
+        while conn.fill().await > 0 {}
+        None
+    });
+    let asks = join("a", &changes("notes"), None, "1").text(1);
+    let mut socket = realtime(&world).await;
+    socket.send(asks.clone()).await.unwrap();
+    let (code, reason) = goodbye(&mut socket).await;
+    assert!(code == 1013 && reason.starts_with("CUT504"), "{code} {reason}");
+    drop(socket);
+    world.change("upstream.timeout", "\"1m\"").await;
+    let mut socket = realtime(&world).await;
+    socket.send(asks).await.unwrap();
+    world.old.has_seen(2).await;
+    let stopping = world.begin_stop();
+    assert_eq!(close_code(&mut socket).await, Some(1012));
+    drop(socket);
+    assert!(stopping.await < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_fragmented_message_is_heard_as_one() {
+    let world = World::start().await;
+    let old = Realtime::on(&world.old);
+    let mut conn = world.raw().await;
+    let text = join("changes", &changes("notes"), Some(&token(ADA)), "1").text(1);
+    let bytes = text.to_text().unwrap().as_bytes();
+    let mut frames = Vec::new();
+    let pieces: Vec<&[u8]> = bytes.chunks(100).collect();
+    for (index, piece) in pieces.iter().enumerate() {
+        let opcode = u8::from(index == 0);
+        let end = if index + 1 == pieces.len() { 0x80 } else { 0 };
+        frames.extend([opcode | end, 0x80 | u8::try_from(piece.len()).unwrap(), 0, 0, 0, 0]);
+        frames.extend_from_slice(piece);
+        // A control frame may stand between two pieces.
+        frames.extend([0x8a, 0x80, 0, 0, 0, 0]);
+    }
+    conn.send([upgrade("", USUAL).as_bytes(), &frames].concat()).await;
+    assert!(conn.answer_head().await.start.contains("101"));
+    old.has_heard(1).await;
+    assert_eq!(old.said()[0].event, "phx_join");
+}
