@@ -57,11 +57,15 @@ class Live:
         self.client, self.user = client, user
         self.heard = {"topics": [], "wanted": [], "vendors": [], "widgets": [], "anything": [], "gone": []}
         self.words, self.probed = [], False
+        self.mine = set()  # whose deletion is told to everybody: who could see the row cannot be asked any more
 
     def keep(self, where):
         def callback(payload):
             data = payload["data"]
-            if data["table"] != "smart_recall_notes":
+            if data["type"] == "INSERT":
+                self.mine.add(data["record"]["id"])
+            probe, foreign = data["table"] == "smart_recall_notes", data["type"] == "DELETE" and data["old_record"]["id"] not in self.mine
+            if not probe and not foreign:
                 told = {name: data.get(name) for name in ("type", "schema", "table", "columns", "record", "old_record", "errors")}
                 self.heard[where].append(told)
 
