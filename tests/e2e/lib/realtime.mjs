@@ -136,7 +136,7 @@ class Connection {
   }
 
   told() {
-    const channels = [...this.channels.values()].map(({ topic, claims }) => ({ topic, sub: claims.sub, role: claims.role }));
+    const channels = [...this.channels.values()].map(({ topic, claims, bindings }) => ({ topic, sub: claims.sub, role: claims.role, bindings: bindings.length }));
     return { number: this.number, url: this.url, headers: this.headers, vsn: this.vsn, closed: this.closed, channels };
   }
 

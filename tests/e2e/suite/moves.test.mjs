@@ -40,13 +40,15 @@ function next(step) {
   return from + ((step * 37) % (to - from));
 }
 
-/** Which side serves each user's channels, as the projects' own records have it: user → topic → sides. */
+/** Which side serves each user's channels, as the projects' own records have it: user → topic → sides. A channel with database changes is
+ * served by the side that has its bindings: its broadcasts may be with the rooms. */
 async function servedBy() {
   const served = new Map();
   for (const name of ['old', 'new']) {
     for (const { closed, channels } of (await realtimeSeen(stack[name], Number.MAX_SAFE_INTEGER)).sockets) {
       if (closed) continue;
-      for (const { topic, sub } of channels) {
+      for (const { topic, sub, bindings } of channels) {
+        if (!bindings && topic !== room) continue;
         if (!served.has(sub)) served.set(sub, {});
         (served.get(sub)[topic] ??= []).push(name);
       }

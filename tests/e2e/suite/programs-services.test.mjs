@@ -77,9 +77,9 @@ async function whoServed(pair, user) {
     for (const service of ['auth', 'rest', 'storage', 'functions']) if (requests.some(({ url }) => url.startsWith(`/${service}/v1/`))) served[service].push(name);
     const frames = (await realtimeSeen(pair[name])).frames.filter(({ from }) => from === 'client');
     const sockets = new Set(frames.filter(({ frame }) => subject(frame.payload?.access_token) === user).map(({ socket }) => socket));
-    const joined = (topic) => frames.some(({ socket, frame }) => sockets.has(socket) && frame.event === 'phx_join' && frame.topic === topic);
-    if (joined('realtime:changes')) served.changes.push(name);
-    if (joined(`realtime:lobby-${user}`)) served.room.push(name);
+    const joins = (topic) => frames.filter(({ socket, frame }) => sockets.has(socket) && frame.event === 'phx_join' && frame.topic === topic).map(({ frame }) => frame.payload.config.postgres_changes ?? []);
+    if (joins('realtime:changes').some((bindings) => bindings.length)) served.changes.push(name);
+    if (joins(`realtime:lobby-${user}`).length) served.room.push(name);
   }
   return served;
 }
