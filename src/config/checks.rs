@@ -1,6 +1,6 @@
 //! What two settings say together: faults and warnings that no single value can show.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use base64::Engine as _;
@@ -17,6 +17,7 @@ use super::project::{self, Url};
 use super::startup::Startup;
 use super::value::Typed;
 use crate::identify::keyring::{Keyring, Role};
+use crate::rewrite::functions;
 use crate::rewrite::schema::SchemaMap;
 use crate::side::{Pair, Side};
 
@@ -42,10 +43,23 @@ pub(crate) fn all(merged: &Merged, faults: &mut Vec<Fault>) {
         let key = "schema.cross_schema_embeds";
         faults.push(Fault::new(source, key, "\"compat\"", allowed));
     }
+    client_address(merged, faults);
     let loopback = merged.address("admin.listen").is_none_or(|address| address.ip().is_loopback());
     if !loopback && merged.secrets("admin.token").is_empty() {
         let allowed = "a token (CUTOVER_ADMIN_TOKEN): admin.listen is not on loopback";
         faults.push(Fault::new(merged.source("admin.listen"), "admin.token", "nothing", allowed));
+    }
+}
+
+/// A secret key alone would be `service_role`, so that both keys have to be there. The other side's are needed when auth moves to it.
+fn client_address(merged: &Merged, faults: &mut Vec<Fault>) {
+    let key = "auth.client_address";
+    let owner = Side::parse(merged.text("routes.auth")).unwrap_or(Side::Old);
+    if merged.text(key) == "sb-forwarded-for" && build::vouching(merged, owner).is_none() {
+        let allowed = format!(
+            "an sb_secret_… key in projects.{owner}.service_role_key and the legacy anon key (a JWT) in projects.{owner}.anon_key"
+        );
+        faults.push(Fault::new(merged.source(key), key, "\"sb-forwarded-for\"", allowed));
     }
 }
 
@@ -259,6 +273,23 @@ pub(crate) fn schema_map(merged: &Merged, faults: &mut Vec<Fault>) -> Option<Sch
             let source = merged.source("schema.tables");
             faults.extend(map_faults.into_iter().map(|fault| {
                 Fault::new(&source, "schema", fault.to_string(), "a map that can be read both ways")
+            }));
+        })
+        .ok()
+}
+
+pub(crate) fn functions(merged: &Merged, faults: &mut Vec<Fault>) -> Option<functions::Settings> {
+    let none = BTreeMap::new();
+    let names = match merged.value("functions.names") {
+        Typed::Paths(names) => names,
+        _ => &none,
+    };
+    functions::Settings::build(names, &merged.owners("functions.owners"))
+        .map_err(|of_names| {
+            let source = merged.source("functions.names");
+            faults.extend(of_names.into_iter().map(|fault| {
+                let allowed = "names that can be read both ways, one owner for each function";
+                Fault::new(&source, "functions", fault.to_string(), allowed)
             }));
         })
         .ok()

@@ -134,19 +134,22 @@ pub enum Gauge {
     ClientConnections,
     /// Connections to a side, idle ones included.
     UpstreamConnections(Side),
-    /// WebSockets tunnelled to a side.
+    /// WebSockets to a side.
     Websockets(Side),
+    /// Clients' WebSockets of realtime, whether or not a side is open for them.
+    RealtimeSockets,
 }
 
 impl Gauge {
     /// Every gauge, in the order of the exposition.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::InFlight,
         Self::ClientConnections,
         Self::UpstreamConnections(Side::Old),
         Self::UpstreamConnections(Side::New),
         Self::Websockets(Side::Old),
         Self::Websockets(Side::New),
+        Self::RealtimeSockets,
     ];
 
     const fn index(self) -> usize {
@@ -155,6 +158,7 @@ impl Gauge {
             Self::ClientConnections => 1,
             Self::UpstreamConnections(side) => 2 + side as usize,
             Self::Websockets(side) => 4 + side as usize,
+            Self::RealtimeSockets => 6,
         }
     }
 }

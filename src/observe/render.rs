@@ -343,6 +343,11 @@ const fn gauge_facts(gauge: Gauge) -> (&'static str, &'static str, Option<Side>)
         Gauge::Websockets(side) => {
             ("cutover_websockets_open", "WebSockets open to a side.", Some(side))
         }
+        Gauge::RealtimeSockets => (
+            "cutover_realtime_sockets_open",
+            "Clients' WebSockets of realtime, whether or not a side is open for them.",
+            None,
+        ),
     }
 }
 

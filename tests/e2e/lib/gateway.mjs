@@ -25,7 +25,7 @@ let record = [];
 // Paths that browsers, other servers or signed links open without a key; functions, realtime and resumable uploads check for themselves.
 const KEYLESS = [
   /^\/auth\/v1\/(verify|callback|authorize|\.well-known\/)/,
-  /^\/storage\/v1\/(object\/(info\/)?public|object\/(upload\/)?sign|upload\/resumable)(\/|\?|$)/,
+  /^\/storage\/v1\/(object\/(info\/)?public|object\/(upload\/)?sign|upload\/resumable|s3)(\/|\?|$)/,
   /^\/upload\/resumable/, // where a Location without the prefix leads
   /^\/functions\/v1\//,
 ];

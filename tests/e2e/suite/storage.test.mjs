@@ -15,7 +15,7 @@ import { newUsers } from '../lib/users.mjs';
 const STORAGE = `
 [storage]
 fallback = true
-mark_key = "a key for marks that all replicas of the proxy share"
+mark_key = "one-key-for-all-replicas-of-the-proxy"
 [storage.buckets]
 artifacts = "artifacts/growth"
 reports = "documents"
@@ -35,9 +35,10 @@ const fetched = async (url, options) => {
   return { status: response.status, bytes: Buffer.from(await response.arrayBuffer()), headers: response.headers, project: response.headers.get('x-e2e-project') };
 };
 const innerStatus = ({ bytes }) => JSON.parse(bytes).statusCode;
-const fallback = async (on) => {
+/** Edits the configuration and waits until it holds. */
+const change = async (edit) => {
   const { epoch } = await proxy.rollout();
-  proxy.editFile((text) => text.replace(/fallback = \w+/, `fallback = ${on}`));
+  proxy.editFile(edit);
   await until('the file to be read', async () => (await proxy.rollout()).epoch > epoch);
 };
 
@@ -131,12 +132,12 @@ test('what only OLD has is found at 100 %, and no longer when the fallback is of
   }
   assert.equal((await storage.from('artifacts').info(named('old.txt'))).data.size, 8);
 
-  await fallback(false);
+  await change((text) => text.replace('fallback = true', 'fallback = false'));
   for (const [url, options] of reads) {
     const missing = await fetched(url, options);
     assert.deepEqual([missing.status, innerStatus(missing), missing.project], [400, '404', 'new'], url);
   }
-  await fallback(true);
+  await change((text) => text.replace('fallback = false', 'fallback = true'));
 });
 
 test('trap_30_only_a_real_not_found_asks_the_other_side', async () => {
@@ -252,6 +253,30 @@ test('a resumable upload can be given up, asked about, signed, and refused', asy
   assert.equal(refused, 403);
 });
 
+test('what was signed or begun before there was a Cutover goes on', async () => {
+  const there = (url, project) => url.replace(project.url, proxy.url).replace(`${proxy.url}/upload`, `${api}/upload`);
+  const signed = [];
+  for (const project of [stack.old, stack.new]) {
+    const files = storageClient(project.url, project.anonKey, user.token).storage.from('pictures');
+    const name = named(`before/${project.name}.txt`);
+    assert.equal((await files.upload(name, Buffer.from(project.name))).error, null);
+    signed.push([there((await files.createSignedUrl(name, 600)).data.signedUrl, project), project.name]);
+  }
+  const bytes = randomBytes(1000);
+  const at = { bucket: 'pictures', path: named('before/begun.bin'), bytes, chunkSize: 400, headers: headersOf() };
+  const begun = await resumable({ ...at, url: stack.old.url, pauseAfter: 400 }).paused;
+
+  for (const percentage of [0, 100]) {
+    await proxy.setPercentage(percentage);
+    for (const [url, project] of signed) {
+      const found = await fetched(url);
+      assert.deepEqual([found.status, found.bytes.toString(), found.project], [200, project, project], `${url} at ${percentage} %`);
+    }
+  }
+  await resumable({ ...at, url: proxy.url, uploadUrl: there(begun, stack.old) }).finished;
+  assert.ok((await objectsOf(stack.old, 'pictures', user)).includes(named('before/begun.bin')));
+});
+
 test('ranges, conditions and twenty megabytes arrive unchanged on either side', async () => {
   for (const [percentage, where] of [[0, 'old'], [100, 'new']]) {
     await proxy.setPercentage(percentage);
@@ -270,12 +295,19 @@ test('ranges, conditions and twenty megabytes arrive unchanged on either side', 
 });
 
 test('the S3 protocol is refused, unless it has an owner', async () => {
-  const headers = { authorization: 'AWS4-HMAC-SHA256 Credential=key/20261121/eu/s3/aws4_request, SignedHeaders=host, Signature=00' };
-  const refused = await fetched(`${api}/s3/artifacts/x.txt`, { headers });
+  const headers = { authorization: 'AWS4-HMAC-SHA256 Credential=key/20261121/eu/s3/aws4_request, SignedHeaders=host;x-amz-date, Signature=00', 'x-amz-date': '20261121T000000Z' };
+  const ask = () => fetched(`${api}/s3/artifacts/x.txt?x-id=GetObject`, { headers });
+  const refused = await ask();
   const body = JSON.parse(refused.bytes);
   assert.ok(refused.status >= 400 && refused.project === null, `${refused.status} of ${refused.project}`);
   assert.match(body.code, /^CUT/);
   assert.ok(body.message && body.hint, JSON.stringify(body));
+
+  await change((text) => text.replace('[storage]', '[storage]\ns3 = "old"'));
+  await forget(stack.old);
+  assert.equal((await ask()).project, 'old');
+  const [seen] = await requestsSeen(stack.old);
+  assert.deepEqual([seen.url, seen.headers.authorization, seen.headers['x-amz-date']], ['/storage/v1/s3/artifacts/x.txt?x-id=GetObject', headers.authorization, headers['x-amz-date']]);
 });
 
 registered(import.meta);
