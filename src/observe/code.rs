@@ -142,12 +142,13 @@ impl ErrorCode {
             | Self::DotSegments
             | Self::UnknownKey
             | Self::NoKeyForRole
-            | Self::UnknownVsn
             | Self::UnknownPath
             | Self::Unmapped
             | Self::MethodNotAllowed
-            | Self::CrossSchemaEmbed
-            | Self::WebsocketVersion => self.facts_of_refusal(),
+            | Self::CrossSchemaEmbed => self.facts_of_refusal(),
+            Self::UnknownVsn | Self::WebsocketVersion | Self::HandshakeRefused => {
+                self.facts_of_websocket()
+            }
             Self::BodyTimeout
             | Self::BodyTooLarge
             | Self::HeadTooLarge
@@ -156,7 +157,6 @@ impl ErrorCode {
             | Self::Unreachable
             | Self::UpstreamBroke
             | Self::AuthUnavailable
-            | Self::HandshakeRefused
             | Self::UpstreamTimeout => self.facts_of_failure(),
         }
     }
@@ -213,6 +213,20 @@ impl ErrorCode {
                 message: "this select embeds tables of two schemas",
                 hint: "Ask for the tables separately, or set schema.cross_schema_embeds = \"compat\".",
             },
+            // `Malformed`, and nothing else: `facts` sends each code to the list that names it.
+            _ => Facts {
+                code: "CUT400",
+                status: StatusCode::BAD_REQUEST,
+                label: "malformed",
+                message: "the request can't be understood in only one way",
+                hint: "Send well-formed HTTP/1.1 or HTTP/2 with one unambiguous length.",
+            },
+        }
+    }
+
+    /// A WebSocket is not opened.
+    const fn facts_of_websocket(self) -> Facts {
+        match self {
             Self::UnknownVsn => Facts {
                 code: "CUT403",
                 status: StatusCode::FORBIDDEN,
@@ -227,13 +241,13 @@ impl ErrorCode {
                 message: "this version of WebSocket is not served",
                 hint: "Send Sec-WebSocket-Version: 13.",
             },
-            // `Malformed`, and nothing else: `facts` sends each code to the list that names it.
+            // `HandshakeRefused`.
             _ => Facts {
-                code: "CUT400",
-                status: StatusCode::BAD_REQUEST,
-                label: "malformed",
-                message: "the request can't be understood in only one way",
-                hint: "Send well-formed HTTP/1.1 or HTTP/2 with one unambiguous length.",
+                code: "CUT5023",
+                status: StatusCode::BAD_GATEWAY,
+                label: "handshake_refused",
+                message: "the project refused the WebSocket",
+                hint: "The status is the project's own: look there.",
             },
         }
     }
@@ -296,13 +310,6 @@ impl ErrorCode {
                 label: "auth_unavailable",
                 message: "the auth service is not available",
                 hint: "Try again shortly; the session is still good.",
-            },
-            Self::HandshakeRefused => Facts {
-                code: "CUT5023",
-                status: StatusCode::BAD_GATEWAY,
-                label: "handshake_refused",
-                message: "the project refused the WebSocket",
-                hint: "The status is the project's own: look there.",
             },
             Self::UpstreamTimeout => Facts {
                 code: "CUT504",

@@ -207,6 +207,7 @@ async fn a_clients_frame_of_the_limit_passes_and_one_byte_more_is_1009() {
     assert_eq!(old.heard()[1], message_of(2048));
     socket.send(message_of(2049)).await.unwrap();
     assert_eq!(close_code(&mut socket).await, Some(1009));
+    drop(socket);
     world.is_quiet().await;
     let count =
         world.metric("cutover_errors_total", "kind=\"frame_too_large\",side=\"none\"").await;
@@ -224,6 +225,7 @@ async fn a_sides_frame_of_the_limit_passes_and_one_byte_more_is_1009() {
     assert_eq!(heard, message_of(2048));
     old.orders(Order::Say(message_of(2049)));
     assert_eq!(close_code(&mut socket).await, Some(1009));
+    drop(socket);
     world.is_quiet().await;
     let count = world.metric("cutover_errors_total", "kind=\"frame_too_large\",side=\"old\"").await;
     assert_eq!(count, 1.0);
@@ -301,6 +303,7 @@ async fn a_side_that_takes_nothing_ends_the_socket_with_1013() {
     if let Some(code) = close_code(&mut socket).await {
         assert_eq!(code, 1013);
     }
+    drop(socket);
     eventually("counted", async || {
         world.metric("cutover_errors_total", "kind=\"too_slow\",side=\"old\"").await == 1.0
     })
@@ -335,6 +338,7 @@ async fn a_side_that_refuses_or_is_away_is_told_with_a_code_of_ours() {
     socket.send(join("a", &changes("notes"), None, "1").text(1)).await.unwrap();
     let (code, reason) = goodbye(&mut socket).await;
     assert!(code == 1013 && reason.starts_with("CUT502:"), "{code} {reason}");
+    drop(socket);
     world.is_quiet().await;
 }
 
@@ -353,6 +357,7 @@ async fn trap_25_a_sides_goodbye_is_passed_on_and_its_loss_is_1012() {
         old.orders(order.clone());
         assert_eq!(goodbye(&mut socket).await.0, code, "{order:?}");
         within("the end", async { while socket.next().await.is_some() {} }).await;
+        drop(socket);
         world.is_quiet().await;
     }
     let lost = world.metric("cutover_errors_total", "kind=\"response_cut\",side=\"old\"").await;
@@ -368,6 +373,7 @@ async fn a_clients_goodbye_reaches_the_side_and_so_does_its_silence() {
     socket.close(Some(CloseFrame { code: 4001.into(), reason: "bye".into() })).await.unwrap();
     let begun = Instant::now();
     while within("the end", socket.next()).await.is_some() {}
+    drop(socket);
     assert!(begun.elapsed() < Duration::from_secs(1), "the server's end closes first");
     assert_eq!(old.has_ended(1).await, [Some(4001)]);
     let mut socket = realtime(&world).await;
@@ -472,4 +478,50 @@ async fn a_burst_arrives_whole_and_in_order_both_ways() {
     for n in 0..500 {
         assert_eq!(next(&mut socket).await.payload["n"], n);
     }
+}
+
+#[tokio::test]
+async fn a_side_that_does_not_answer_the_handshake_is_given_up_and_holds_no_stop_up() {
+    let mut world = World::start().set("upstream.timeout", "\"300ms\"").await;
+    world.old.does(|_, mut conn| async move {
+        while conn.fill().await > 0 {}
+        None
+    });
+    let asks = join("a", &changes("notes"), None, "1").text(1);
+    let mut socket = realtime(&world).await;
+    socket.send(asks.clone()).await.unwrap();
+    let (code, reason) = goodbye(&mut socket).await;
+    assert!(code == 1013 && reason.starts_with("CUT504"), "{code} {reason}");
+    drop(socket);
+    world.change("upstream.timeout", "\"1m\"").await;
+    let mut socket = realtime(&world).await;
+    socket.send(asks).await.unwrap();
+    world.old.has_seen(2).await;
+    let stopping = world.begin_stop();
+    assert_eq!(close_code(&mut socket).await, Some(1012));
+    drop(socket);
+    assert!(stopping.await < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_fragmented_message_is_heard_as_one() {
+    let world = World::start().await;
+    let old = Realtime::on(&world.old);
+    let mut conn = world.raw().await;
+    let text = join("changes", &changes("notes"), Some(&token(ADA)), "1").text(1);
+    let bytes = text.to_text().unwrap().as_bytes();
+    let mut frames = Vec::new();
+    let pieces: Vec<&[u8]> = bytes.chunks(100).collect();
+    for (index, piece) in pieces.iter().enumerate() {
+        let opcode = u8::from(index == 0);
+        let end = if index + 1 == pieces.len() { 0x80 } else { 0 };
+        frames.extend([opcode | end, 0x80 | u8::try_from(piece.len()).unwrap(), 0, 0, 0, 0]);
+        frames.extend_from_slice(piece);
+        // A control frame may stand between two pieces.
+        frames.extend([0x8a, 0x80, 0, 0, 0, 0]);
+    }
+    conn.send([upgrade("", USUAL).as_bytes(), &frames].concat()).await;
+    assert!(conn.answer_head().await.start.contains("101"));
+    old.has_heard(1).await;
+    assert_eq!(old.said()[0].event, "phx_join");
 }

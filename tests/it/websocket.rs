@@ -215,3 +215,17 @@ async fn a_tester_keeps_its_socket_through_changes_that_do_not_concern_it() {
     conn.send([0x81, 0x81, 0, 0, 0, 0, b'x']).await;
     assert_eq!(conn.take(3).await, [0x81, 1, b'x']);
 }
+
+#[tokio::test]
+async fn a_function_with_an_owner_keeps_its_sockets_whatever_the_percentage() {
+    let world = World::start().set("functions.owners.chat", "\"new\"").await;
+    echoes(&world.new);
+    let mut socket = function(&world).await;
+    world.change("rollout.percentage", "50").await;
+    world.change("rollout.percentage", "0").await;
+    socket.send(Message::text("still here")).await.unwrap();
+    within("the echo", socket.next()).await.unwrap().unwrap();
+    world.change("rollout.force", "\"old\"").await;
+    assert_eq!(close_code(&mut socket).await, Some(1012));
+    assert_eq!(world.metric("cutover_websockets_closed_for_flip_total", "").await, 1.0);
+}

@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use tungstenite::handshake::derive_accept_key;
@@ -85,7 +85,7 @@ fn serializer(vsn: &str) -> Option<Version> {
 fn protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let offered = || {
         headers
-            .get_all(HeaderName::from(header::SEC_WEBSOCKET_PROTOCOL))
+            .get_all(header::SEC_WEBSOCKET_PROTOCOL)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
@@ -98,6 +98,8 @@ fn protocol(headers: &HeaderMap) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {

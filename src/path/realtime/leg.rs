@@ -19,8 +19,10 @@ use super::farewell::{NOT_TEXT, PROTOCOL};
 use crate::observe::metrics::Held;
 use crate::realtime::session::Frame;
 
-/// Bytes that one system call reads, and that wait for one that writes.
-const BUFFER: usize = 16 * 1024;
+/// Bytes that one system call reads. Each leg has as many from its beginning, and the library clears them before each read.
+const READ: usize = 8 * 1024;
+/// Bytes that wait for one system call that writes.
+const WRITE: usize = 16 * 1024;
 /// How much longer than it came a message may become by rewriting: names, keys, tokens, bindings that were spread.
 const GROWTH: usize = 1024 * 1024;
 /// How long an end may take to hear the last frames and the goodbye, and to close.
@@ -71,9 +73,9 @@ impl Leg {
     ) -> Self {
         let limit = usize::try_from(frame_bytes).unwrap_or(usize::MAX);
         let config = WebSocketConfig::default()
-            .read_buffer_size(BUFFER)
-            .write_buffer_size(BUFFER)
-            .max_write_buffer_size(limit.saturating_add(BUFFER + GROWTH))
+            .read_buffer_size(READ)
+            .write_buffer_size(WRITE)
+            .max_write_buffer_size(limit.saturating_add(WRITE + GROWTH))
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
         let socket = WebSocketStream::from_raw_socket(io, role, Some(config)).await;
@@ -95,15 +97,7 @@ impl Leg {
     /// # Errors
     /// [`Unsent`], when what was sent before is not taken within `patience`.
     pub(super) async fn feed(&mut self, frame: Frame, patience: Duration) -> Result<(), Unsent> {
-        let socket = &mut self.socket;
-        // Nearly always it is ready, and no timer is needed.
-        let at_once = poll_fn(|cx| Poll::Ready(Pin::new(&mut *socket).poll_ready(cx))).await;
-        match at_once {
-            Poll::Ready(ready) => ready.map_err(|_| Unsent::Gone)?,
-            Poll::Pending => {
-                bounded(patience, |cx| Pin::new(&mut *socket).poll_ready(cx)).await?;
-            }
-        }
+        bounded(patience, |cx| Pin::new(&mut self.socket).poll_ready(cx)).await?;
         let message = match frame {
             Frame::Text(text) => Message::Text(text),
             Frame::Binary(bytes) => Message::Binary(bytes),
@@ -160,12 +154,16 @@ fn heard(next: Option<Result<Message, Error>>) -> Heard {
     }
 }
 
-/// Asks until it is ready, at most so long.
+/// Asks until it is ready, at most so long. Nearly always it is at once, and no timer is needed.
 async fn bounded(
     patience: Duration,
     mut ask: impl FnMut(&mut Context<'_>) -> Poll<Result<(), Error>>,
 ) -> Result<(), Unsent> {
-    match tokio::time::timeout(patience, poll_fn(|cx| ask(cx))).await {
+    let asked = match poll_fn(|cx| Poll::Ready(ask(cx))).await {
+        Poll::Ready(ready) => Ok(ready),
+        Poll::Pending => tokio::time::timeout(patience, poll_fn(ask)).await,
+    };
+    match asked {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Unsent::Gone),
         Err(_) => Err(Unsent::TooSlow),

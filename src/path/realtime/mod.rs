@@ -43,7 +43,7 @@ impl Asked {
 impl Path {
     /// Answers the handshake, and lets the socket begin.
     pub(super) fn open_realtime(
-        &mut self,
+        &self,
         upgrade: OnUpgrade,
         asked: Asked,
         caller: Caller,

@@ -24,6 +24,9 @@ use crate::path::worker::{Taken, Worker};
 use crate::realtime::session::{Action, Session};
 use crate::side::{Pair, Side};
 
+/// Messages after which what waits is sent, even while there are more to be heard.
+const BURST: u8 = 64;
+
 /// What a socket begins with.
 pub(super) struct Beginning {
     pub(super) worker: Rc<Worker>,
@@ -53,6 +56,8 @@ pub(super) struct Socket {
     share: f64,
     /// Who is heard first: it goes round, so that nobody is drowned out.
     turn: u8,
+    /// Messages heard since what waits was sent.
+    burst: u8,
 }
 
 /// What happens next.
@@ -98,6 +103,7 @@ impl Beginning {
             alarm: Box::pin(tokio::time::sleep_until(identify_by)),
             share,
             turn: 0,
+            burst: 0,
         };
         let stop = async {
             let _stop = drain.wait_for(|stop| *stop).await;
@@ -158,6 +164,9 @@ impl Socket {
             return Poll::Ready(Event::Alarm);
         }
         for place in 0..3 {
+            if self.burst >= BURST {
+                break;
+            }
             let heard = match (self.turn + place) % 3 {
                 0 => self.client.poll_heard(cx).map(Event::Client),
                 1 => self.poll_side(Side::Old, cx),
@@ -165,12 +174,20 @@ impl Socket {
             };
             if heard.is_ready() {
                 self.turn = (self.turn + place + 1) % 3;
+                self.burst += 1;
                 return heard;
             }
         }
-        let waits =
-            Side::ALL.iter().any(|side| self.sides[*side].as_ref().is_some_and(Leg::is_dirty));
-        if waits || self.client.is_dirty() { Poll::Ready(Event::Quiet) } else { Poll::Pending }
+        let is_dirty = |leg: &Option<Leg>| leg.as_ref().is_some_and(Leg::is_dirty);
+        if self.client.is_dirty()
+            || is_dirty(&self.sides.old)
+            || is_dirty(&self.sides.new)
+            || self.burst >= BURST
+        {
+            return Poll::Ready(Event::Quiet);
+        }
+        self.burst = 0;
+        Poll::Pending
     }
 
     fn poll_side(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Event> {
@@ -270,6 +287,7 @@ impl Socket {
     }
 
     async fn flush(&mut self) -> Result<(), End> {
+        self.burst = 0;
         let patience = self.worker.snapshot().realtime.send_timeout;
         if self.client.is_dirty() {
             self.client.flush(patience).await.map_err(|why| self.unsent(None, why))?;
