@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::merged::Merged;
 use super::project::Url;
 use super::startup::{Log, Startup, TlsListener};
+use super::tokens as exchange;
 use super::value::Typed;
 use crate::decide::bucket::Hash;
 use crate::decide::{self, Anonymous, Owner, Owners};
@@ -50,8 +51,9 @@ pub(crate) fn build(
     let functions = checks::functions(merged, faults);
     let projects = checks::projects(merged, faults);
     let startup = startup(merged, directory)?;
-    let (keyring, map, functions, projects) = (keyring?, map?, functions?, projects?);
-    let tokens = tokens(merged, &projects);
+    let projects = projects?;
+    let tokens = exchange::settings(merged, &projects, faults);
+    let (keyring, map, functions, tokens) = (keyring?, map?, functions?, tokens?);
     let snapshot = snapshot(
         merged,
         keyring,
@@ -111,25 +113,6 @@ fn snapshot(
             },
             error_body_bytes: merged.size("limits.error_body_bytes"),
         },
-    }
-}
-
-fn tokens(merged: &Merged, urls: &Pair<Url>) -> tokens::Settings {
-    let secret = |key: String| merged.secrets(&key).first().cloned();
-    tokens::Settings {
-        mode: match merged.text("tokens.mode") {
-            "exchange" => tokens::Mode::Exchange,
-            _ => tokens::Mode::Shared,
-        },
-        cache_entries: merged.size("tokens.cache_entries"),
-        projects: Pair::from_fn(|side| tokens::Project {
-            jwt_secret: secret(format!("projects.{side}.jwt_secret")),
-            signing_key: secret(format!("projects.{side}.signing_key")),
-            issuer: match merged.text(&format!("projects.{side}.issuer")) {
-                "" => urls[side].below("/auth/v1"),
-                issuer => issuer.to_owned(),
-            },
-        }),
     }
 }
 

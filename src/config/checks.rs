@@ -15,6 +15,7 @@ use super::layers::Place;
 use super::merged::Merged;
 use super::project::{self, Url};
 use super::startup::Startup;
+use super::tokens;
 use super::value::Typed;
 use crate::identify::keyring::{Keyring, Role};
 use crate::rewrite::functions;
@@ -29,6 +30,7 @@ pub(crate) fn all(merged: &Merged, faults: &mut Vec<Fault>) {
     tls(merged, faults);
     listeners(merged, faults);
     roles(merged, faults);
+    tokens::check(merged, faults);
     if merged.truth("cors.credentials") && merged.texts("cors.origins").is_empty() {
         let allowed = "listed cors.origins: browsers refuse credentials together with any origin";
         let (key, found) = ("cors.credentials", "true while cors.origins is empty (any)");
@@ -335,13 +337,6 @@ pub(crate) fn warnings(merged: &Merged) -> Vec<String> {
                 "{service} is not set, and the {other} project's is: service keys can't be swapped"
             ));
         }
-        let is_shared = merged.text("tokens.mode") == "shared";
-        for unused in ["jwt_secret", "jwks_url", "signing_key"].iter().filter(|_| is_shared) {
-            let key = format!("projects.{side}.{unused}");
-            if !absent(&key) || matches!(merged.value(&key), Typed::Url(_)) {
-                warnings.push(format!("{key} has no effect with tokens.mode = \"shared\""));
-            }
-        }
         if let Typed::Url(url) = merged.value(&format!("projects.{side}.url"))
             && url.host == format!("{side}-ref.supabase.co")
         {
@@ -353,5 +348,6 @@ pub(crate) fn warnings(merged: &Merged) -> Vec<String> {
     if merged.value("projects.old.url") == merged.value("projects.new.url") {
         warnings.push("projects.old.url and projects.new.url are the same project".to_owned());
     }
+    tokens::warnings(merged, &mut warnings);
     warnings
 }

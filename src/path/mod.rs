@@ -8,6 +8,7 @@ pub mod body;
 pub mod explain;
 mod forward;
 pub mod layers;
+pub mod published;
 mod realtime;
 pub mod refusal;
 mod restore;

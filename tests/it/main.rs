@@ -49,5 +49,7 @@ mod streaming;
 mod tidy;
 /// TLS and HTTP/2, towards clients and upstreams.
 mod tls;
+/// Users' tokens on their way to the other project.
+mod tokens;
 /// WebSockets of functions, tunnelled.
 mod websocket;

@@ -136,7 +136,7 @@ class Connection {
   }
 
   told() {
-    const channels = [...this.channels.values()].map(({ topic, claims }) => ({ topic, sub: claims.sub, role: claims.role }));
+    const channels = [...this.channels.values()].map(({ topic, claims, bindings }) => ({ topic, sub: claims.sub, role: claims.role, bindings: bindings.length }));
     return { number: this.number, url: this.url, headers: this.headers, vsn: this.vsn, closed: this.closed, channels };
   }
 
@@ -238,11 +238,14 @@ class Channel {
     }
   }
 
-  /** Subscribes to the database after the join was answered; how that went is told in a message of its own. */
-  async subscribe() {
-    const { changes } = this.realtime;
-    if (!this.bindings.length) return;
-    const { claims } = this;
+  /** Subscribes to the database after the join was answered; how that went is told in a message of its own. A second time waits for the
+   * first: a token that follows the join at once has the last word. */
+  subscribe() {
+    if (this.bindings.length) this.subscribing = (this.subscribing ?? Promise.resolve()).then(() => this.subscribeNow());
+  }
+
+  async subscribeNow() {
+    const { claims, realtime: { changes } } = this;
     try {
       for (const binding of this.bindings) await changes.subscribe(this, bindingId(binding), binding, claims);
       this.system('postgres_changes', 'ok', 'Subscribed to PostgreSQL');

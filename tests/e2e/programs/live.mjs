@@ -16,8 +16,11 @@ export class Live {
   /** Subscribes, and waits until changes really arrive: a client hears of its subscription only when it is in force. */
   async open() {
     const { heard } = this;
+    const mine = new Set(); // whose deletion is told to everybody: who could see the row cannot be asked any more
     const keep = (where) => ({ eventType, schema, table, new: after, old: before, errors }) => {
-      if (table !== 'smart_recall_notes') heard[where].push({ eventType, schema, table, new: after, old: before, errors });
+      if (eventType === 'INSERT') mine.add(after.id);
+      const probe = table === 'smart_recall_notes';
+      if (!probe && (eventType !== 'DELETE' || mine.has(before.id))) heard[where].push({ eventType, schema, table, new: after, old: before, errors });
     };
     const wanted = (event, table, filter, schema = 'public') => ({ event, schema, ...(table && { table }), ...(filter && { filter }) });
     this.changes = this.client.channel('changes')

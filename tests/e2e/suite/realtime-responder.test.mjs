@@ -135,7 +135,7 @@ test('values are PostgreSQL’s JSON of them; a row without a grant is an error'
   t.after(() => sql.unsafe('drop table app_demo.kinds'));
   await sql.unsafe(`
     create table app_demo.kinds (id int primary key, big bigint, num numeric, yes boolean, at timestamptz, tags text[], extra jsonb, none text);
-    alter publication supabase_realtime add table app_demo.kinds; grant select on app_demo.kinds to authenticated`).simple();
+    alter publication supabase_realtime add table app_demo.kinds; grant select on app_demo.kinds to authenticated; revoke all on app_demo.kinds from anon`).simple();
   const [socket, anonymous] = await Promise.all([open(), open()]);
   const [topic, other] = [topicName(), topicName()];
   const binding = { event: 'INSERT', schema: 'app_demo', table: 'kinds' };
