@@ -10,7 +10,8 @@ use crate::identify::credentials::{Bearer, Credentials};
 use crate::observe::ErrorCode;
 use crate::rewrite::headers::{self as rewriting, ClientFacts, REQUEST_ID};
 use crate::rewrite::keys;
-use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, RestRestore, Translated, translate};
+use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, RestRestore, translate};
+use crate::rewrite::{auth, functions};
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::side::Side;
@@ -57,7 +58,7 @@ impl Path {
 }
 
 /// A token as the value of `Authorization`.
-fn bearer(token: &Secret) -> Result<HeaderValue, Refusal> {
+pub(super) fn bearer(token: &Secret) -> Result<HeaderValue, Refusal> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
         .map_err(|_| Refusal::of(ErrorCode::Malformed))?;
     value.set_sensitive(true);
@@ -82,7 +83,21 @@ pub(super) fn say(
     let query = translated.as_ref().and_then(|translated| translated.query.as_deref());
     let query = query.or_else(|| asked.target.query());
     let swapped = keys::swap(&mut headers, query, caller.keys, &snapshot.keyring, side)?;
-    let target = target(snapshot, asked, side, translated.as_ref(), swapped)
+    if let (Route::Auth, Some(vouching)) = (asked.route, &snapshot.rewrite.auth[side]) {
+        let tail = asked.route.tail(asked.target.path());
+        auth::vouch(&mut headers, &asked.method, tail, caller.keys, vouching, caller.address);
+    }
+    let function = match asked.route {
+        Route::Functions => functions::translate(
+            &snapshot.rewrite.functions,
+            asked.route.tail(asked.target.path()),
+            side,
+        ),
+        _ => None,
+    };
+    let tail = function.as_deref().or_else(|| translated.as_ref()?.tail.as_deref());
+    let query = swapped.as_deref().or_else(|| translated.as_ref()?.query.as_deref());
+    let target = target(snapshot, asked, side, tail, query)
         .map_err(|_| Refusal::of(ErrorCode::Malformed))?;
     let (rest, left_alone) = match translated {
         None => (None, false),
@@ -97,18 +112,15 @@ pub(super) fn say(
     Ok(Said { method: asked.method.clone(), target, headers, undo: Undo { rest }, left_alone })
 }
 
-/// Path and query for the side; the client's own bytes when nothing in them changes.
+/// Path and query for the side: below the route's prefix, what was translated, or else the client's own bytes.
 fn target(
     snapshot: &Snapshot,
     asked: &Asked,
     side: Side,
-    translated: Option<&Translated>,
-    swapped_query: Option<String>,
+    tail: Option<&str>,
+    new_query: Option<&str>,
 ) -> Result<PathAndQuery, InvalidUri> {
     let prefix = &snapshot.forward.projects[side].path_prefix;
-    let tail = translated.and_then(|translated| translated.tail.as_deref());
-    let new_query =
-        swapped_query.as_deref().or_else(|| translated.and_then(|t| t.query.as_deref()));
     if prefix.is_empty() && tail.is_none() && new_query.is_none() {
         return Ok(asked.target.clone());
     }
