@@ -195,6 +195,10 @@ impl Session {
         ground: &mut dyn Ground,
         actions: &mut Vec<Action>,
     ) {
+        if !self.open[side] {
+            // It was shut, and said this before it heard of that.
+            return;
+        }
         let mut turn = Turn { ground, actions };
         match &frame {
             Frame::Text(text) => match Message::read(self.version, text) {
