@@ -31,8 +31,7 @@ impl Worker {
         self.counted(answer, side)
     }
 
-    /// The same with the keys that are known now.
-    #[expect(dead_code, reason = "for the frames of realtime, which can't wait")]
+    /// The same with the keys that are known now: for frames, where nothing can be waited for.
     pub(super) fn token_now(&self, snapshot: &Snapshot, token: &str, side: Side) -> Option<Secret> {
         if snapshot.tokens.mode == Mode::Shared {
             return None;

@@ -59,7 +59,7 @@ pub struct VerifyingKey {
 }
 
 enum Verifies {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Public(Algorithm, ParsedPublicKey),
 }
 
@@ -134,7 +134,7 @@ pub struct SigningKey {
 }
 
 enum Signs {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     P256(EcdsaKeyPair),
     Rsa(Box<RsaKeyPair>),
 }
@@ -277,8 +277,8 @@ impl PartialEq for VerifyingKey {
     }
 }
 
-fn hmac_key(bytes: &[u8]) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, bytes)
+fn hmac_key(bytes: &[u8]) -> Box<hmac::Key> {
+    Box::new(hmac::Key::new(hmac::HMAC_SHA256, bytes))
 }
 
 /// A point as SEC 1 2.3.3 writes it: a JWK's coordinates have exactly the curve's length (RFC 7518 6.2.1.2).
