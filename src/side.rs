@@ -28,6 +28,15 @@ impl Side {
         }
     }
 
+    /// The one that this is not.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Old => Self::New,
+            Self::New => Self::Old,
+        }
+    }
+
     /// Reads `old` or `new`; anything else is `None`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -18,6 +18,7 @@ use crate::decide::bucket::Hash;
 use crate::decide::{self, Anonymous, Owner, Owners};
 use crate::identify::keyring::{Keyring, ProjectKeys, UnknownKeys};
 use crate::rewrite::schema::SchemaMap;
+use crate::rewrite::storage::buckets::BucketMap;
 use crate::rewrite::{self, CrossSchemaEmbeds, Unmapped, functions, storage};
 use crate::route::Route;
 use crate::secret::Secret;
@@ -47,15 +48,17 @@ pub(crate) fn build(
     checks::all(merged, faults);
     let keyring = checks::keyring(merged, faults);
     let map = checks::schema_map(merged, faults);
+    let buckets = checks::bucket_map(merged, faults);
     let projects = checks::projects(merged, faults);
     let startup = startup(merged, directory)?;
-    let (keyring, map, projects) = (keyring?, map?, projects?);
+    let (keyring, map, buckets, projects) = (keyring?, map?, buckets?, projects?);
     let tokens = tokens(merged, &projects);
     let snapshot = snapshot(
         merged,
         keyring,
         tokens,
         map,
+        buckets,
         Pair::from_fn(|side| project(merged, &projects, &ca, side)),
     );
     Some(Built { snapshot, startup, warnings: checks::warnings(merged) })
@@ -66,6 +69,7 @@ fn snapshot(
     keyring: Keyring,
     tokens: tokens::Settings,
     map: SchemaMap,
+    buckets: BucketMap,
     projects: Pair<forward::Project>,
 ) -> Snapshot {
     Snapshot {
@@ -95,7 +99,7 @@ fn snapshot(
                 _ => CrossSchemaEmbeds::Compat,
             },
             functions: functions(merged),
-            storage: storage(merged),
+            storage: storage(merged, buckets),
         },
         realtime: realtime(merged),
         forward: forward(merged, projects),
@@ -139,13 +143,14 @@ fn functions(merged: &Merged) -> functions::Settings {
     }
 }
 
-fn storage(merged: &Merged) -> storage::Settings {
+fn storage(merged: &Merged, map: BucketMap) -> storage::Settings {
     storage::Settings {
-        folders: match merged.value("storage.buckets") {
-            Typed::Folders(folders) => folders.clone(),
-            _ => Vec::new(),
-        },
+        map,
         owners: merged.owners("storage.owners"),
+        owner: match owner(merged, Route::Storage) {
+            Owner::Side(side) => Some(side),
+            Owner::Rollout => None,
+        },
         fallback: merged.truth("storage.fallback"),
         s3: Side::parse(merged.text("storage.s3")),
         mark_keys: mark_keys(merged),

@@ -11,7 +11,7 @@ use crate::forward::error::ForwardError;
 use crate::forward::request_body::BodyFault;
 use crate::observe::ErrorCode;
 use crate::rewrite::keys::KeyRefused;
-use crate::rewrite::rest;
+use crate::rewrite::{rest, storage};
 
 /// An answer that the proxy makes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +32,11 @@ impl Refusal {
         Self { code, message: None, details: None, hint: None, closes: false }
     }
 
-    fn details(code: ErrorCode, details: &impl ToString) -> Self {
+    pub(super) fn details(code: ErrorCode, details: &impl ToString) -> Self {
         Self { details: Some(details.to_string()), ..Self::of(code) }
     }
 
-    fn closing(self) -> Self {
+    pub(super) fn closing(self) -> Self {
         Self { closes: true, ..self }
     }
 
@@ -119,6 +119,19 @@ impl From<rest::Refusal> for Refusal {
             hint: Some(refusal.hint().to_owned()),
             ..Self::of(code)
         }
+    }
+}
+
+impl From<storage::Refused> for Refusal {
+    fn from(refused: storage::Refused) -> Self {
+        use storage::Refused::{Collides, Foreign, Owners, S3, Several, Shared, Unreadable};
+        let code = match refused {
+            Unreadable => ErrorCode::Malformed,
+            Shared | Several | Collides => ErrorCode::BucketMap,
+            Owners => ErrorCode::BucketOwners,
+            S3 | Foreign => ErrorCode::StorageNotSplit,
+        };
+        Self::details(code, &refused)
     }
 }
 

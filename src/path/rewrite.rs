@@ -1,5 +1,6 @@
 //! Phase 4: the request in the words of its side, and what will undo that.
 
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::uri::{InvalidUri, PathAndQuery};
 use http::{HeaderMap, Method};
@@ -10,7 +11,8 @@ use crate::identify::credentials::{Bearer, Credentials};
 use crate::observe::ErrorCode;
 use crate::rewrite::headers::{self as rewriting, ClientFacts, REQUEST_ID};
 use crate::rewrite::keys;
-use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, RestRestore, Translated, translate};
+use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, RestRestore, translate};
+use crate::rewrite::storage;
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::side::Side;
@@ -23,6 +25,8 @@ pub(super) struct Said {
     pub(super) target: PathAndQuery,
     pub(super) headers: HeaderMap,
     pub(super) undo: Undo,
+    /// The body, where it was read before.
+    pub(super) body: Option<Bytes>,
     /// The query had something that the translation does not know.
     pub(super) left_alone: bool,
 }
@@ -32,6 +36,8 @@ pub(super) struct Said {
 pub(super) struct Undo {
     /// There for the REST route.
     pub(super) rest: Option<RestRestore>,
+    /// There for the storage route.
+    pub(super) storage: Option<storage::Restore>,
 }
 
 impl Path {
@@ -76,14 +82,27 @@ pub(super) fn say(
         Some(resource) => Some(translate(&snapshot.rewrite, &resource, &asked.rest(), side)?),
         None => None,
     };
+    let stored = match asked.route {
+        Route::Storage => Some(Stored::of(snapshot, asked, side)?),
+        _ => None,
+    };
     let mut headers = std::mem::take(&mut asked.headers);
     let client = ClientFacts { address: caller.address, is_secure };
     rewriting::prepare(&mut headers, asked.route, client, asked.upgrade.is_some());
-    let query = translated.as_ref().and_then(|translated| translated.query.as_deref());
-    let query = query.or_else(|| asked.target.query());
-    let swapped = keys::swap(&mut headers, query, caller.keys, &snapshot.keyring, side)?;
-    let target = target(snapshot, asked, side, translated.as_ref(), swapped)
-        .map_err(|_| Refusal::of(ErrorCode::Malformed))?;
+    let changed = match (&translated, &stored) {
+        (Some(t), _) => Changed { tail: t.tail.as_deref(), query: t.query.as_deref() },
+        (_, Some(s)) => Changed { tail: s.said.tail.as_deref(), query: s.said.query.as_deref() },
+        (None, None) => Changed::default(),
+    };
+    let query = changed.query.or_else(|| asked.target.query());
+    let is_sealed = stored.as_ref().is_some_and(|stored| stored.said.is_sealed);
+    let swapped = match is_sealed {
+        true => None,
+        false => keys::swap(&mut headers, query, caller.keys, &snapshot.keyring, side)?,
+    };
+    let changed = Changed { query: swapped.as_deref().or(changed.query), ..changed };
+    let target =
+        target(snapshot, asked, side, changed).map_err(|_| Refusal::of(ErrorCode::Malformed))?;
     let (rest, left_alone) = match translated {
         None => (None, false),
         Some(translated) => {
@@ -94,7 +113,55 @@ pub(super) fn say(
             (Some(translated.restore), translated.unknown_syntax)
         }
     };
-    Ok(Said { method: asked.method.clone(), target, headers, undo: Undo { rest }, left_alone })
+    let (storage, body) = match stored {
+        None => (None, None),
+        Some(stored) => stored.finish(&mut headers, asked.names.as_ref()),
+    };
+    let undo = Undo { rest, storage };
+    Ok(Said { method: asked.method.clone(), target, headers, body, undo, left_alone })
+}
+
+/// A request to storage, said.
+struct Stored {
+    said: storage::Translated,
+    /// Whether its answer may have to be read.
+    is_read: bool,
+}
+
+impl Stored {
+    fn of(snapshot: &Snapshot, asked: &Asked, side: Side) -> Result<Self, storage::Refused> {
+        let settings = &snapshot.rewrite.storage;
+        let said = storage::translate(settings, &asked.storage(), side)?;
+        let is_read = said.restore.reads_bodies(settings) || asked.elsewhere(snapshot).is_some();
+        Ok(Self { said, is_read })
+    }
+
+    /// The headers that change, and what is sent as the body if it was read before.
+    fn finish(
+        self,
+        headers: &mut HeaderMap,
+        names: Option<&Bytes>,
+    ) -> (Option<storage::Restore>, Option<Bytes>) {
+        let Self { said, is_read } = self;
+        headers.extend(said.headers);
+        if is_read {
+            only_readable_encodings(headers);
+        }
+        let body = said.body.or_else(|| names.cloned());
+        if let Some(body) = &body {
+            headers.remove(header::EXPECT);
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        (Some(said.restore), body)
+    }
+}
+
+/// What of a target changed.
+#[derive(Clone, Copy, Default)]
+struct Changed<'a> {
+    /// The path below the route's prefix.
+    tail: Option<&'a str>,
+    query: Option<&'a str>,
 }
 
 /// Path and query for the side; the client's own bytes when nothing in them changes.
@@ -102,14 +169,11 @@ fn target(
     snapshot: &Snapshot,
     asked: &Asked,
     side: Side,
-    translated: Option<&Translated>,
-    swapped_query: Option<String>,
+    changed: Changed<'_>,
 ) -> Result<PathAndQuery, InvalidUri> {
     let prefix = &snapshot.forward.projects[side].path_prefix;
-    let tail = translated.and_then(|translated| translated.tail.as_deref());
-    let new_query =
-        swapped_query.as_deref().or_else(|| translated.and_then(|t| t.query.as_deref()));
-    if prefix.is_empty() && tail.is_none() && new_query.is_none() {
+    let Changed { tail, query } = changed;
+    if prefix.is_empty() && tail.is_none() && query.is_none() {
         return Ok(asked.target.clone());
     }
     let tail = tail.unwrap_or_else(|| asked.route.tail(asked.target.path()));
@@ -117,7 +181,7 @@ fn target(
     text.push_str(prefix);
     text.push_str(asked.route.prefix());
     text.push_str(tail);
-    if let Some(query) = new_query.or_else(|| asked.target.query()) {
+    if let Some(query) = query.or_else(|| asked.target.query()) {
         text.push('?');
         text.push_str(query);
     }
