@@ -190,7 +190,7 @@ impl Asked<'_> {
         };
         match endpoint.kind {
             Kind::UploadGoesOn => {
-                let id = endpoint.rest.clone().and_then(|span| decoded(self.tail.get(span)?));
+                let id = endpoint.rest(self.tail);
                 id.and_then(|id| mark::verify(keys, Purpose::Upload, &id).map(|(side, _)| side))
                     .or_else(by_signature)
             }
@@ -207,17 +207,18 @@ impl Asked<'_> {
 impl Endpoint {
     /// The bucket in the path, decoded.
     fn bucket<'a>(&self, tail: &'a str) -> Option<Cow<'a, str>> {
-        decoded(tail.get(self.bucket.clone()?)?)
+        tail.get(self.bucket.clone()?).map(decoded)
     }
 
     /// What follows the bucket, decoded.
     fn rest<'a>(&self, tail: &'a str) -> Option<Cow<'a, str>> {
-        decoded(tail.get(self.rest.clone()?)?)
+        tail.get(self.rest.clone()?).map(decoded)
     }
 }
 
-fn decoded(raw: &str) -> Option<Cow<'_, str>> {
-    percent_decode_str(raw).decode_utf8().ok()
+/// What is no UTF-8 equals no name, and is still there.
+fn decoded(raw: &str) -> Cow<'_, str> {
+    percent_decode_str(raw).decode_utf8_lossy()
 }
 
 #[cfg(test)]

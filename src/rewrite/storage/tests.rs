@@ -85,73 +85,76 @@ fn paths_are_said_either_way_and_keep_their_bytes() {
     assert_eq!(said(&settings(), Side::Old, "GET", folder, None).unwrap().0, "/object/avatars/x");
 }
 
+/// Method, the path on old and on new, the body there.
+const BODIES: [(&str, &str, &str, &str, &str); 9] = [
+    (
+        "POST",
+        "/object/list/avatars",
+        "/object/list/media",
+        r#"{"prefix":"","limit":1e2}"#,
+        r#"{"prefix":"avatars","limit":1e2}"#,
+    ),
+    (
+        "POST",
+        "/object/list/avatars",
+        "/object/list/media",
+        r#"{ "search":"x", "prefix":"a/b" }"#,
+        r#"{ "search":"x", "prefix":"avatars/a/b" }"#,
+    ),
+    (
+        "POST",
+        "/object/list-v2/avatars",
+        "/object/list-v2/media",
+        r#"{"prefix":"a","cursor":"bDphL3gKbzphc2M="}"#,
+        r#"{"prefix":"avatars/a","cursor":"bDphdmF0YXJzL2EveApvOmFzYw=="}"#,
+    ),
+    (
+        "POST",
+        "/object/sign/avatars",
+        "/object/sign/media",
+        r#"{"expiresIn":60,"paths":["a","b/c"]}"#,
+        r#"{"expiresIn":60,"paths":["avatars/a","avatars/b/c"]}"#,
+    ),
+    (
+        "DELETE",
+        "/object/avatars",
+        "/object/media",
+        r#"{"prefixes":["a", "b"]}"#,
+        r#"{"prefixes":["avatars/a", "avatars/b"]}"#,
+    ),
+    (
+        "POST",
+        "/object/copy",
+        "/object/copy",
+        r#"{"bucketId":"avatars","sourceKey":"a","destinationKey":"b"}"#,
+        r#"{"bucketId":"media","sourceKey":"avatars/a","destinationKey":"avatars/b"}"#,
+    ),
+    (
+        "POST",
+        "/object/move",
+        "/object/move",
+        r#"{"bucketId":"avatars","sourceKey":"a","destinationBucket":"docs","destinationKey":"b"}"#,
+        r#"{"bucketId":"media","sourceKey":"avatars/a","destinationBucket":"papers","destinationKey":"b"}"#,
+    ),
+    (
+        "PUT",
+        "/bucket/docs",
+        "/bucket/papers",
+        r#"{"id":"docs","name":"docs","public":true}"#,
+        r#"{"id":"papers","name":"papers","public":true}"#,
+    ),
+    (
+        "POST",
+        "/bucket",
+        "/bucket",
+        r#"{"id":"docs","name":"docs"}"#,
+        r#"{"id":"papers","name":"papers"}"#,
+    ),
+];
+
 #[test]
 fn bodies_are_said_either_way_and_all_else_in_them_stays() {
-    for (method, old_path, new_path, old, new) in [
-        (
-            "POST",
-            "/object/list/avatars",
-            "/object/list/media",
-            r#"{"prefix":"","limit":1e2}"#,
-            r#"{"prefix":"avatars","limit":1e2}"#,
-        ),
-        (
-            "POST",
-            "/object/list/avatars",
-            "/object/list/media",
-            r#"{ "search":"x", "prefix":"a/b" }"#,
-            r#"{ "search":"x", "prefix":"avatars/a/b" }"#,
-        ),
-        (
-            "POST",
-            "/object/list-v2/avatars",
-            "/object/list-v2/media",
-            r#"{"prefix":"a","cursor":"bDphL3gKbzphc2M="}"#,
-            r#"{"prefix":"avatars/a","cursor":"bDphdmF0YXJzL2EveApvOmFzYw=="}"#,
-        ),
-        (
-            "POST",
-            "/object/sign/avatars",
-            "/object/sign/media",
-            r#"{"expiresIn":60,"paths":["a","b/c"]}"#,
-            r#"{"expiresIn":60,"paths":["avatars/a","avatars/b/c"]}"#,
-        ),
-        (
-            "DELETE",
-            "/object/avatars",
-            "/object/media",
-            r#"{"prefixes":["a", "b"]}"#,
-            r#"{"prefixes":["avatars/a", "avatars/b"]}"#,
-        ),
-        (
-            "POST",
-            "/object/copy",
-            "/object/copy",
-            r#"{"bucketId":"avatars","sourceKey":"a","destinationKey":"b"}"#,
-            r#"{"bucketId":"media","sourceKey":"avatars/a","destinationKey":"avatars/b"}"#,
-        ),
-        (
-            "POST",
-            "/object/move",
-            "/object/move",
-            r#"{"bucketId":"avatars","sourceKey":"a","destinationBucket":"docs","destinationKey":"b"}"#,
-            r#"{"bucketId":"media","sourceKey":"avatars/a","destinationBucket":"papers","destinationKey":"b"}"#,
-        ),
-        (
-            "PUT",
-            "/bucket/docs",
-            "/bucket/papers",
-            r#"{"id":"docs","name":"docs","public":true}"#,
-            r#"{"id":"papers","name":"papers","public":true}"#,
-        ),
-        (
-            "POST",
-            "/bucket",
-            "/bucket",
-            r#"{"id":"docs","name":"docs"}"#,
-            r#"{"id":"papers","name":"papers"}"#,
-        ),
-    ] {
+    for (method, old_path, new_path, old, new) in BODIES {
         let at = |side, path, body| {
             let (path, changed) = said(&settings(), side, method, path, Some(body)).unwrap();
             (path, changed.unwrap_or_else(|| body.to_owned()))
