@@ -143,7 +143,9 @@ impl Stored {
         names: Option<&Bytes>,
     ) -> (Option<storage::Restore>, Option<Bytes>) {
         let Self { said, is_read } = self;
-        headers.extend(said.headers);
+        for (name, value) in said.headers {
+            headers.insert(name, value);
+        }
         if is_read {
             only_readable_encodings(headers);
         }
