@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci fmt lint unit e2e build bench check clean
+.PHONY: help demo test ci fmt lint unit e2e fuzz fuzz-briefly build bench check clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -11,7 +11,7 @@ help: ## this list
 demo: ## two real projects, real users, one number that moves them (DEMO_EXIT=1: end after the script)
 	@demo/run.sh
 
-test: fmt lint unit e2e ## everything that must pass: format, lints, unit, property, integration and end-to-end tests
+test: fmt lint unit fuzz-briefly e2e ## everything that must pass: format, lints, unit, property, integration and end-to-end tests
 
 ci: test ## what .ci/run runs
 
@@ -24,12 +24,18 @@ lint: ## lints, warnings are errors
 unit: ## unit, property and integration tests
 	$(CARGO) test --locked
 
+fuzz-briefly:
+	fuzz/run.sh 15
+
 e2e: ## the end-to-end suite: real PostgreSQL, real upstreams, supabase-js and supabase-py
 	$(CARGO) build --locked --bin cutover
 	CUTOVER_BIN=$(abspath $(TARGET))/debug/cutover tests/e2e/run.sh
 
 build: ## the release binary
 	$(CARGO) build --release --locked
+
+fuzz: ## every fuzz target for 10 minutes each (FUZZ_SECONDS)
+	fuzz/run.sh $(or $(FUZZ_SECONDS),600)
 
 bench: ## the benches; each prints its own figures
 	$(CARGO) bench --locked

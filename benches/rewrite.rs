@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use cutover::rewrite::rest::{Asked, resolve, translate};
 use cutover::rewrite::schema::{Entry, SchemaMap};
 use cutover::rewrite::{CrossSchemaEmbeds, Settings, Unmapped, functions, storage};
-use cutover::side::Side;
+use cutover::side::{Pair, Side};
 use http::{HeaderMap, HeaderValue, Method};
 
 const PLAIN: &str = "select=id,title,created_at&user_id=eq.7&order=created_at.desc&limit=20";
@@ -33,6 +33,7 @@ fn settings(tables: usize) -> Settings {
         unmapped: Unmapped::Pass,
         compat: None,
         cross_schema_embeds: CrossSchemaEmbeds::Refuse,
+        auth: Pair::default(),
         functions: functions::Settings::default(),
         storage: storage::Settings::default(),
     }

@@ -1,5 +1,6 @@
 // The demo: two real Supabase-compatible projects, forty real supabase-js users who only know Cutover's address, and one number.
-// It goes 0 → 10 → 50 → 100 → 0 while they work; a table tells who served whom. Then it stays up for the reader to try.
+// It goes 0 → 10 → 50 → 100 → 0 while they work; a table tells who served whom. Then two of them sign in again, subscribe and upload,
+// and are moved while they listen (services.mjs). Then it stays up for the reader to try.
 
 import { randomUUID } from 'node:crypto';
 import { bucket, side } from '../tests/e2e/lib/bucket.mjs';
@@ -9,6 +10,7 @@ import { lastOldDecision, Load, Timeline } from '../tests/e2e/lib/load.mjs';
 import { cutoverBinary } from '../tests/e2e/lib/paths.mjs';
 import { startStack } from '../tests/e2e/lib/stack.mjs';
 import { pause } from '../tests/e2e/lib/until.mjs';
+import { SECTIONS, showServices } from './services.mjs';
 
 const USERS = 40;
 const PRODUCTS = 40; // rows of a table that everybody may read, the same on both projects
@@ -30,7 +32,8 @@ class User {
   }
 
   async signUp() {
-    const { data, error } = await this.client.auth.signUp({ email: `demo-${randomUUID()}@example.com`, password: randomUUID() });
+    this.credentials = { email: `demo-${randomUUID()}@example.com`, password: randomUUID() };
+    const { data, error } = await this.client.auth.signUp(this.credentials);
     if (error) throw error;
     this.id = data.user.id;
     this.token = data.session.access_token;
@@ -58,7 +61,8 @@ let samples = [];
 say(bold('Cutover: two projects, forty users, one number'));
 const stack = await startStack();
 stack.processes.exitOnSignal = leave ? undefined : 0;
-const proxy = await startCutover(stack.processes, stack, { ports: PREFERRED_PORTS });
+const routes = { storage: 'rollout', realtime: 'rollout', functions: 'rollout' };
+const proxy = await startCutover(stack.processes, stack, { ports: PREFERRED_PORTS, routes, sections: SECTIONS });
 const key = stack.old.anonKey;
 say(`  OLD      ${stack.old.url}   everything in one schema, public`);
 say(`  NEW      ${stack.new.url}   the same rows in a schema per domain, some tables renamed`);
@@ -75,7 +79,9 @@ const ruler = new Load({ url: proxy.url, key, users });
 
 say(dim('  rollout   users old  users new   req/s old  req/s new   errors   last old decision after the change'));
 let at = 0;
-for (const percentage of STEPS) await step(percentage, percentage !== at);
+for (const percentage of STEPS) await step(percentage);
+await showServices({ proxy, key, users, move, say, bold, dim, faults });
+judge();
 conclude();
 
 if (leave) {
@@ -86,34 +92,40 @@ invite();
 await follow();
 
 /** Sets the percentage through the admin API, lets the users work for a while, prints a line. */
-async function step(percentage, isChange) {
-  let delay;
-  if (isChange) {
-    const change = timeline.begin(percentage);
-    let over = false;
-    const probing = ruler.probe(() => over);
-    await proxy.setPercentage(percentage);
-    change.acknowledged = performance.now();
-    over = true;
-    const { epoch } = await proxy.rollout();
-    delay = lastOldDecision(change, await probing, epoch);
-    at = percentage;
-  }
+async function step(percentage) {
+  const delay = percentage === at ? undefined : await move(percentage);
   await observe(percentage, delay);
+}
+
+/** Sets the percentage. Returns the time from there to the last request that the old one decided, in milliseconds. */
+async function move(percentage) {
+  const change = timeline.begin(percentage);
+  let over = false;
+  const probing = ruler.probe(() => over);
+  await proxy.setPercentage(percentage);
+  change.acknowledged = performance.now();
+  over = true;
+  const { epoch } = await proxy.rollout();
+  at = percentage;
+  return lastOldDecision(change, await probing, epoch);
+}
+
+/** What is wrong with the requests since it was asked last; adds it to the faults. */
+function judge() {
+  const wrong = [...samples, ...ruler.samples].map((sample) => timeline.fault(sample)).filter(Boolean);
+  faults.push(...wrong);
+  samples = [];
+  ruler.samples = [];
+  return wrong;
 }
 
 /** Watches the users for one step and judges every request of it and of the change before it. */
 async function observe(percentage, delay) {
   const begun = performance.now();
   await pause(STEP_SECONDS * 1000);
-  const all = [...samples, ...ruler.samples];
   const steady = samples.filter((sample) => sample.sent >= begun);
   const seconds = (performance.now() - begun) / 1000;
-  samples = [];
-  ruler.samples = [];
-
-  const wrong = all.map((sample) => timeline.fault(sample)).filter(Boolean);
-  faults.push(...wrong);
+  const wrong = judge();
   const count = { old: 0, new: 0 };
   const home = { old: new Set(), new: new Set() };
   for (const sample of steady.filter(({ side: served }) => served in count)) {

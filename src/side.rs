@@ -19,21 +19,21 @@ impl Side {
     /// Both sides, old first.
     pub const ALL: [Self; 2] = [Self::Old, Self::New];
 
+    /// The one of the two that this is not.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Old => Self::New,
+            Self::New => Self::Old,
+        }
+    }
+
     /// `old` or `new`: the word used in settings, headers, metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Old => "old",
             Self::New => "new",
-        }
-    }
-
-    /// The one that this is not.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Old => Self::New,
-            Self::New => Self::Old,
         }
     }
 

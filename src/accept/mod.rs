@@ -36,7 +36,7 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Bytes of a request body; 0 = no limit; more is answered 413.
     pub body_bytes: u64,
-    /// Bytes of one WebSocket message frame from a client; a larger one closes with 1009.
+    /// Bytes of a WebSocket frame from a client, and of a whole message of realtime from either end; more closes with 1009.
     pub frame_bytes: u64,
     /// From the first byte of a head to its last; closed after that.
     pub header_timeout: Duration,

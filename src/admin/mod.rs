@@ -36,6 +36,7 @@ use tokio::net::TcpListener;
 use crate::config::live::Control;
 use crate::observe::Metrics;
 use crate::observe::log::Dropped;
+use crate::path::published::PublishedKeys;
 use crate::secret::Secret;
 
 pub use error::AdminError;
@@ -55,6 +56,8 @@ pub struct State {
     pub lifecycle: Arc<Lifecycle>,
     /// What callers must present; `None` only on loopback.
     pub token: Option<Secret>,
+    /// What both projects publish as their keys.
+    pub published: Arc<PublishedKeys>,
     /// Log lines that were lost.
     pub log_dropped: Dropped,
     /// When the process started.
@@ -76,6 +79,7 @@ impl State {
             metrics,
             lifecycle,
             token: None,
+            published: Arc::default(),
             log_dropped: Dropped::default(),
             started: SystemTime::now(),
             since: Instant::now(),

@@ -106,6 +106,7 @@ fn gauges(state: &State, rollout: &RolloutState, reloads: &ReloadState) -> Gauge
         reload_failures: reloads.failed,
         config_faults: reloads.faults.len() as u64,
         config_last_success: last_success.and_then(seconds),
+        published: Pair::from_fn(|side| state.published.facts(side)),
         log_lines_dropped: state.log_dropped.lines(),
         draining: state.lifecycle.phase() == Phase::Draining,
         started: state.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),

@@ -1,5 +1,6 @@
 //! The composition root: from checked settings to listeners, workers and their end. The only place that knows every room.
 
+mod jwks;
 mod worker;
 
 use std::io::{self, IsTerminal};
@@ -23,6 +24,7 @@ use crate::config::watch as watching;
 use crate::observe::Metrics;
 use crate::observe::log::{Dropped, Log, Options};
 use crate::path::worker::Shared;
+use jwks::Fetcher;
 use worker::Seat;
 
 /// How often the certificate's files are looked at. A poll sees every way in which a file can change, mounted secrets included.
@@ -137,10 +139,11 @@ impl Proxy {
             socket_drain: startup.realtime_drain,
             // Half of the time is left for the goodbyes themselves: a socket that is cut is not told to come back.
             stop_drain: startup.realtime_drain.min(startup.drain_timeout / 2),
+            published: Arc::default(),
         };
         let open = Arc::new(AtomicUsize::new(0));
         let mut tls_sockets = tls_sockets.into_iter();
-        let mut workers = Vec::with_capacity(startup.workers);
+        let mut workers = Vec::with_capacity(startup.workers + 1);
         for (index, socket) in sockets.into_iter().enumerate() {
             let seat = Seat {
                 shared: shared.clone(),
@@ -156,7 +159,9 @@ impl Proxy {
                     .spawn(move || seat.run())?,
             );
         }
+        workers.push(Fetcher::of(&shared, &metrics).start()?);
         let mut state = admin::State::new(Arc::clone(&control), metrics, Arc::clone(&lifecycle));
+        state.published = Arc::clone(&shared.published);
         state.token.clone_from(&startup.admin_token);
         state.log_dropped = log_dropped;
         run_background(&background, control, certificate, admin_socket, state)?;

@@ -1,7 +1,7 @@
 //! From typed values to the snapshot and the start-up settings. What single values can't show is checked here: what
 //! two keys say together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -13,13 +13,14 @@ use super::fault::Fault;
 use super::merged::Merged;
 use super::project::Url;
 use super::startup::{Log, Startup, TlsListener};
+use super::tokens as exchange;
 use super::value::Typed;
 use crate::decide::bucket::Hash;
 use crate::decide::{self, Anonymous, Owner, Owners};
-use crate::identify::keyring::{Keyring, ProjectKeys, UnknownKeys};
+use crate::identify::keyring::{Keyring, ProjectKeys, SentKey, UnknownKeys};
 use crate::rewrite::schema::SchemaMap;
 use crate::rewrite::storage::buckets::BucketMap;
-use crate::rewrite::{self, CrossSchemaEmbeds, Unmapped, functions, storage};
+use crate::rewrite::{self, CrossSchemaEmbeds, Unmapped, auth, functions, storage};
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::side::{Pair, Side};
@@ -49,16 +50,20 @@ pub(crate) fn build(
     let keyring = checks::keyring(merged, faults);
     let map = checks::schema_map(merged, faults);
     let buckets = checks::bucket_map(merged, faults);
+    let functions = checks::functions(merged, faults);
     let projects = checks::projects(merged, faults);
     let startup = startup(merged, directory)?;
-    let (keyring, map, buckets, projects) = (keyring?, map?, buckets?, projects?);
-    let tokens = tokens(merged, &projects);
+    let projects = projects?;
+    let tokens = exchange::settings(merged, &projects, faults);
+    let (keyring, map, buckets) = (keyring?, map?, buckets?);
+    let (functions, tokens) = (functions?, tokens?);
     let snapshot = snapshot(
         merged,
         keyring,
         tokens,
         map,
         buckets,
+        functions,
         Pair::from_fn(|side| project(merged, &projects, &ca, side)),
     );
     Some(Built { snapshot, startup, warnings: checks::warnings(merged) })
@@ -70,6 +75,7 @@ fn snapshot(
     tokens: tokens::Settings,
     map: SchemaMap,
     buckets: BucketMap,
+    functions: functions::Settings,
     projects: Pair<forward::Project>,
 ) -> Snapshot {
     Snapshot {
@@ -98,7 +104,8 @@ fn snapshot(
                 "pass" => CrossSchemaEmbeds::Pass,
                 _ => CrossSchemaEmbeds::Compat,
             },
-            functions: functions(merged),
+            auth: Pair::from_fn(|side| vouching(merged, side)),
+            functions,
             storage: storage(merged, buckets),
         },
         realtime: realtime(merged),
@@ -114,33 +121,19 @@ fn snapshot(
     }
 }
 
-fn tokens(merged: &Merged, urls: &Pair<Url>) -> tokens::Settings {
-    let secret = |key: String| merged.secrets(&key).first().cloned();
-    tokens::Settings {
-        mode: match merged.text("tokens.mode") {
-            "exchange" => tokens::Mode::Exchange,
-            _ => tokens::Mode::Shared,
-        },
-        cache_entries: merged.size("tokens.cache_entries"),
-        projects: Pair::from_fn(|side| tokens::Project {
-            jwt_secret: secret(format!("projects.{side}.jwt_secret")),
-            signing_key: secret(format!("projects.{side}.signing_key")),
-            issuer: match merged.text(&format!("projects.{side}.issuer")) {
-                "" => urls[side].below("/auth/v1"),
-                issuer => issuer.to_owned(),
-            },
-        }),
+/// What a hosted project needs to see to believe in a client's address, where that is asked for.
+pub(crate) fn vouching(merged: &Merged, side: Side) -> Option<auth::Vouching> {
+    if merged.text("auth.client_address") != "sb-forwarded-for" {
+        return None;
     }
-}
-
-fn functions(merged: &Merged) -> functions::Settings {
-    functions::Settings {
-        names: match merged.value("functions.names") {
-            Typed::Paths(names) => names.clone(),
-            _ => BTreeMap::new(),
-        },
-        owners: merged.owners("functions.owners"),
-    }
+    let key = |name: &str, fits: fn(&str) -> bool| {
+        let key = format!("projects.{side}.{name}");
+        merged.secrets(&key).iter().find(|key| fits(key.expose())).and_then(SentKey::of)
+    };
+    Some(auth::Vouching {
+        secret: key("service_role_key", |key| key.starts_with("sb_secret_"))?,
+        anon: key("anon_key", |key| key.split('.').count() == 3)?,
+    })
 }
 
 fn storage(merged: &Merged, map: BucketMap) -> storage::Settings {

@@ -1,6 +1,6 @@
 //! What two settings say together: faults and warnings that no single value can show.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use base64::Engine as _;
@@ -15,8 +15,10 @@ use super::layers::Place;
 use super::merged::Merged;
 use super::project::{self, Url};
 use super::startup::Startup;
+use super::tokens;
 use super::value::Typed;
 use crate::identify::keyring::{Keyring, Role};
+use crate::rewrite::functions;
 use crate::rewrite::schema::SchemaMap;
 use crate::rewrite::storage::buckets::BucketMap;
 use crate::side::{Pair, Side};
@@ -29,6 +31,7 @@ pub(crate) fn all(merged: &Merged, faults: &mut Vec<Fault>) {
     tls(merged, faults);
     listeners(merged, faults);
     roles(merged, faults);
+    tokens::check(merged, faults);
     if merged.truth("cors.credentials") && merged.texts("cors.origins").is_empty() {
         let allowed = "listed cors.origins: browsers refuse credentials together with any origin";
         let (key, found) = ("cors.credentials", "true while cors.origins is empty (any)");
@@ -43,10 +46,23 @@ pub(crate) fn all(merged: &Merged, faults: &mut Vec<Fault>) {
         let key = "schema.cross_schema_embeds";
         faults.push(Fault::new(source, key, "\"compat\"", allowed));
     }
+    client_address(merged, faults);
     let loopback = merged.address("admin.listen").is_none_or(|address| address.ip().is_loopback());
     if !loopback && merged.secrets("admin.token").is_empty() {
         let allowed = "a token (CUTOVER_ADMIN_TOKEN): admin.listen is not on loopback";
         faults.push(Fault::new(merged.source("admin.listen"), "admin.token", "nothing", allowed));
+    }
+}
+
+/// A secret key alone would be `service_role`, so that both keys have to be there. The other side's are needed when auth moves to it.
+fn client_address(merged: &Merged, faults: &mut Vec<Fault>) {
+    let key = "auth.client_address";
+    let owner = Side::parse(merged.text("routes.auth")).unwrap_or(Side::Old);
+    if merged.text(key) == "sb-forwarded-for" && build::vouching(merged, owner).is_none() {
+        let allowed = format!(
+            "an sb_secret_… key in projects.{owner}.service_role_key and the legacy anon key (a JWT) in projects.{owner}.anon_key"
+        );
+        faults.push(Fault::new(merged.source(key), key, "\"sb-forwarded-for\"", allowed));
     }
 }
 
@@ -301,6 +317,23 @@ fn bucket_owners(merged: &Merged, map: &BucketMap, faults: &mut Vec<Fault>) {
     }
 }
 
+pub(crate) fn functions(merged: &Merged, faults: &mut Vec<Fault>) -> Option<functions::Settings> {
+    let none = BTreeMap::new();
+    let names = match merged.value("functions.names") {
+        Typed::Paths(names) => names,
+        _ => &none,
+    };
+    functions::Settings::build(names, &merged.owners("functions.owners"))
+        .map_err(|of_names| {
+            let source = merged.source("functions.names");
+            faults.extend(of_names.into_iter().map(|fault| {
+                let allowed = "names that can be read both ways, one owner for each function";
+                Fault::new(&source, "functions", fault.to_string(), allowed)
+            }));
+        })
+        .ok()
+}
+
 pub(crate) fn projects(merged: &Merged, faults: &mut Vec<Fault>) -> Option<Pair<Url>> {
     let mut url = |side: Side| {
         let key = format!("projects.{side}.url");
@@ -341,13 +374,6 @@ pub(crate) fn warnings(merged: &Merged) -> Vec<String> {
                 "{service} is not set, and the {other} project's is: service keys can't be swapped"
             ));
         }
-        let is_shared = merged.text("tokens.mode") == "shared";
-        for unused in ["jwt_secret", "jwks_url", "signing_key"].iter().filter(|_| is_shared) {
-            let key = format!("projects.{side}.{unused}");
-            if !absent(&key) || matches!(merged.value(&key), Typed::Url(_)) {
-                warnings.push(format!("{key} has no effect with tokens.mode = \"shared\""));
-            }
-        }
         if let Typed::Url(url) = merged.value(&format!("projects.{side}.url"))
             && url.host == format!("{side}-ref.supabase.co")
         {
@@ -359,5 +385,6 @@ pub(crate) fn warnings(merged: &Merged) -> Vec<String> {
     if merged.value("projects.old.url") == merged.value("projects.new.url") {
         warnings.push("projects.old.url and projects.new.url are the same project".to_owned());
     }
+    tokens::warnings(merged, &mut warnings);
     warnings
 }

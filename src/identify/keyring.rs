@@ -61,7 +61,8 @@ pub struct SentKey {
 
 impl SentKey {
     /// `None` for a text that can't stand in a header; `config` refuses such keys by name.
-    fn of(key: &Secret) -> Option<Self> {
+    #[must_use]
+    pub fn of(key: &Secret) -> Option<Self> {
         let sensitive = |text: &str| {
             let mut value = HeaderValue::from_str(text).ok()?;
             value.set_sensitive(true);

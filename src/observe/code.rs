@@ -17,6 +17,8 @@ pub enum ErrorCode {
     UnknownKey,
     /// The chosen side has no key of the role that the client's key has.
     NoKeyForRole,
+    /// `vsn` of a WebSocket is a serializer that realtime does not have.
+    UnknownVsn,
     /// The path belongs to no service that the proxy serves.
     UnknownPath,
     /// The table is in neither dialect, and `schema.unmapped = "refuse"`.
@@ -33,6 +35,8 @@ pub enum ErrorCode {
     BucketMap,
     /// A copy or a move between buckets that different sides own.
     BucketOwners,
+    /// `Sec-WebSocket-Version` is not 13.
+    WebsocketVersion,
     /// The head is longer than `limits.header_bytes`.
     HeadTooLarge,
     /// A defect of the proxy, met by this one request.
@@ -43,6 +47,10 @@ pub enum ErrorCode {
     Unreachable,
     /// The chosen side closed the connection, or answered something that is not HTTP, before its answer began.
     UpstreamBroke,
+    /// What stands before the auth service answered in its place.
+    AuthUnavailable,
+    /// The chosen side answered a WebSocket's handshake with something else than 101.
+    HandshakeRefused,
     /// More than `limits.connections`.
     TooManyConnections,
     /// The chosen side did not answer within `upstream.timeout`.
@@ -69,11 +77,12 @@ struct Body<'a> {
 
 impl ErrorCode {
     /// Every code, by status.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::Malformed,
         Self::DotSegments,
         Self::UnknownKey,
         Self::NoKeyForRole,
+        Self::UnknownVsn,
         Self::UnknownPath,
         Self::Unmapped,
         Self::MethodNotAllowed,
@@ -82,11 +91,14 @@ impl ErrorCode {
         Self::CrossSchemaEmbed,
         Self::BucketMap,
         Self::BucketOwners,
+        Self::WebsocketVersion,
         Self::HeadTooLarge,
         Self::Panic,
         Self::StorageNotSplit,
         Self::Unreachable,
         Self::UpstreamBroke,
+        Self::AuthUnavailable,
+        Self::HandshakeRefused,
         Self::TooManyConnections,
         Self::UpstreamTimeout,
     ];
@@ -144,13 +156,18 @@ impl ErrorCode {
             | Self::MethodNotAllowed
             | Self::CrossSchemaEmbed => self.facts_of_refusal(),
             Self::BucketMap | Self::BucketOwners | Self::StorageNotSplit => self.facts_of_storage(),
+            Self::UnknownVsn | Self::WebsocketVersion | Self::HandshakeRefused => {
+                self.facts_of_websocket()
+            }
             Self::BodyTimeout
             | Self::BodyTooLarge
             | Self::HeadTooLarge
             | Self::TooManyConnections => self.facts_of_limit(),
-            Self::Panic | Self::Unreachable | Self::UpstreamBroke | Self::UpstreamTimeout => {
-                self.facts_of_failure()
-            }
+            Self::Panic
+            | Self::Unreachable
+            | Self::UpstreamBroke
+            | Self::AuthUnavailable
+            | Self::UpstreamTimeout => self.facts_of_failure(),
         }
     }
 
@@ -245,6 +262,34 @@ impl ErrorCode {
         }
     }
 
+    /// A WebSocket is not opened.
+    const fn facts_of_websocket(self) -> Facts {
+        match self {
+            Self::UnknownVsn => Facts {
+                code: "CUT403",
+                status: StatusCode::FORBIDDEN,
+                label: "unknown_vsn",
+                message: "realtime has no serializer of this vsn",
+                hint: "Use vsn=1.0.0 or vsn=2.0.0.",
+            },
+            Self::WebsocketVersion => Facts {
+                code: "CUT426",
+                status: StatusCode::UPGRADE_REQUIRED,
+                label: "websocket_version",
+                message: "this version of WebSocket is not served",
+                hint: "Send Sec-WebSocket-Version: 13.",
+            },
+            // `HandshakeRefused`.
+            _ => Facts {
+                code: "CUT5023",
+                status: StatusCode::BAD_GATEWAY,
+                label: "handshake_refused",
+                message: "the project refused the WebSocket",
+                hint: "The status is the project's own: look there.",
+            },
+        }
+    }
+
     /// A limit was met.
     const fn facts_of_limit(self) -> Facts {
         match self {
@@ -296,6 +341,13 @@ impl ErrorCode {
                 label: "upstream_broke",
                 message: "the project closed the connection before it answered",
                 hint: "The project may have done what was asked: try again only what may be done twice.",
+            },
+            Self::AuthUnavailable => Facts {
+                code: "CUT5022",
+                status: StatusCode::BAD_GATEWAY,
+                label: "auth_unavailable",
+                message: "the auth service is not available",
+                hint: "Try again shortly; the session is still good.",
             },
             Self::UpstreamTimeout => Facts {
                 code: "CUT504",

@@ -81,16 +81,19 @@ pub enum Ending {
     ClientGone,
     /// A WebSocket frame was longer than `limits.frame_bytes`: closed with 1009.
     FrameTooLarge,
+    /// An end of a WebSocket took no frame for `realtime.send_timeout`: closed with 1013.
+    TooSlow,
 }
 
 impl Ending {
     /// Every ending.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Complete,
         Self::ResponseCut,
         Self::RequestCut,
         Self::ClientGone,
         Self::FrameTooLarge,
+        Self::TooSlow,
     ];
 
     /// The `kind` label of `cutover_errors_total`; `complete` is never counted there.
@@ -102,6 +105,7 @@ impl Ending {
             Self::RequestCut => "request_cut",
             Self::ClientGone => "client_gone",
             Self::FrameTooLarge => "frame_too_large",
+            Self::TooSlow => "too_slow",
         }
     }
 }

@@ -5,7 +5,11 @@
 
 use std::io::stderr;
 
+use anyhow::Context as _;
+use tracing::Dispatch;
+use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_log::{AsLog, LogTracer};
 use tracing_subscriber::EnvFilter;
 
 use super::event::{Ending, Finished};
@@ -76,17 +80,28 @@ fn install(options: &Options, writer: NonBlocking) -> anyhow::Result<()> {
         .with_env_filter(EnvFilter::try_new(&options.level)?)
         .with_writer(writer)
         .with_ansi(options.colour && !options.json);
-    let installed = if options.json {
+    let log: Dispatch = if options.json {
         subscriber
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .try_init()
+            .finish()
+            .into()
     } else {
-        subscriber.try_init()
+        subscriber.finish().into()
     };
-    installed.map_err(|error| anyhow::anyhow!("the log can't be started: {error}"))
+    let started = tracing::dispatcher::set_global_default(log).map_err(anyhow::Error::from);
+    started.and_then(|()| Ok(listen_to_libraries()?)).context("the log can't be started")
+}
+
+/// Takes in what libraries log. Not what the WebSockets' library does: it shows whole messages, and messages have tokens in them.
+fn listen_to_libraries() -> Result<(), tracing_log::log::SetLoggerError> {
+    LogTracer::builder()
+        .ignore_crate("tungstenite")
+        .ignore_crate("tokio_tungstenite")
+        .with_max_level(LevelFilter::current().as_log())
+        .init()
 }
 
 /// One line for a finished request. Nothing is formatted unless the line will be written; call it only when

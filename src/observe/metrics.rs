@@ -12,11 +12,12 @@ use std::time::Duration;
 use super::code::ErrorCode;
 use super::event::{Ending, Finished, MethodClass};
 use super::process::Process;
+use super::published::KeyFacts;
 use super::render;
 use crate::decide::Reason;
 use crate::decide::percentage::Percentage;
 use crate::route::Route;
-use crate::side::Side;
+use crate::side::{Pair, Side};
 
 /// Upper bounds of the latency buckets. From a local PostgREST's answer to a slow edge function's.
 pub(super) const BOUNDS: [Duration; 14] = [
@@ -96,11 +97,15 @@ pub enum Counter {
     WebsocketOpened(Side),
     /// A WebSocket was closed because its user changed side.
     WebsocketClosedForFlip(Side),
+    /// A user's token was signed again for a side.
+    TokenSigned(Side),
+    /// A user's token that could not be verified went to a side as it was.
+    TokenUnproven(Side),
 }
 
 impl Counter {
     /// Every counter, in the order of the exposition.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::ClientConnected,
         Self::UpstreamConnected(Side::Old),
         Self::UpstreamConnected(Side::New),
@@ -112,6 +117,10 @@ impl Counter {
         Self::WebsocketOpened(Side::New),
         Self::WebsocketClosedForFlip(Side::Old),
         Self::WebsocketClosedForFlip(Side::New),
+        Self::TokenSigned(Side::Old),
+        Self::TokenSigned(Side::New),
+        Self::TokenUnproven(Side::Old),
+        Self::TokenUnproven(Side::New),
         Self::FoundElsewhere(Side::Old),
         Self::FoundElsewhere(Side::New),
     ];
@@ -125,7 +134,9 @@ impl Counter {
             Self::LeftAlone => 6,
             Self::WebsocketOpened(side) => 7 + side as usize,
             Self::WebsocketClosedForFlip(side) => 9 + side as usize,
-            Self::FoundElsewhere(side) => 11 + side as usize,
+            Self::TokenSigned(side) => 11 + side as usize,
+            Self::TokenUnproven(side) => 13 + side as usize,
+            Self::FoundElsewhere(side) => 15 + side as usize,
         }
     }
 }
@@ -139,19 +150,22 @@ pub enum Gauge {
     ClientConnections,
     /// Connections to a side, idle ones included.
     UpstreamConnections(Side),
-    /// WebSockets tunnelled to a side.
+    /// WebSockets to a side.
     Websockets(Side),
+    /// Clients' WebSockets of realtime, whether or not a side is open for them.
+    RealtimeSockets,
 }
 
 impl Gauge {
     /// Every gauge, in the order of the exposition.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::InFlight,
         Self::ClientConnections,
         Self::UpstreamConnections(Side::Old),
         Self::UpstreamConnections(Side::New),
         Self::Websockets(Side::Old),
         Self::Websockets(Side::New),
+        Self::RealtimeSockets,
     ];
 
     const fn index(self) -> usize {
@@ -160,6 +174,7 @@ impl Gauge {
             Self::ClientConnections => 1,
             Self::UpstreamConnections(side) => 2 + side as usize,
             Self::Websockets(side) => 4 + side as usize,
+            Self::RealtimeSockets => 6,
         }
     }
 }
@@ -181,6 +196,8 @@ pub struct Gauges {
     pub config_faults: u64,
     /// When the live snapshot was swapped in, seconds since 1970.
     pub config_last_success: Option<f64>,
+    /// The keys that each project publishes.
+    pub published: Pair<KeyFacts>,
     /// Log lines lost because the writer was behind.
     pub log_lines_dropped: u64,
     /// Whether the proxy is stopping.

@@ -7,6 +7,7 @@
 pub mod code;
 pub mod event;
 pub mod metrics;
+pub mod published;
 
 pub mod redact;
 

@@ -11,6 +11,7 @@ use super::metrics::{
     BOUNDS, CLASSES, Counter, Gauge, Gauges, Histogram, KINDS, METHODS, Metrics, ROUTES, SIDES,
     Shard,
 };
+use super::published::KeyFetch;
 use crate::decide::Reason;
 use crate::route::Route;
 use crate::side::Side;
@@ -26,6 +27,7 @@ pub(super) fn page(metrics: &Metrics, gauges: &Gauges) -> String {
     page.decisions(metrics);
     page.counters(metrics);
     page.open(metrics);
+    page.published(gauges);
     page.process(gauges);
     page.text
 }
@@ -176,6 +178,24 @@ impl Page {
         }
     }
 
+    fn published(&mut self, gauges: &Gauges) {
+        let name = "cutover_jwks_fetches_total";
+        self.family(name, "counter", "Fetches of a project's published keys, by their outcome.");
+        for side in Side::ALL {
+            for (outcome, n) in KeyFetch::ALL.iter().zip(gauges.published[side].fetches) {
+                let labels = format!("side=\"{side}\",result=\"{}\"", outcome.as_str());
+                self.sample(name, &labels, n);
+            }
+        }
+        let name = "cutover_jwks_age_seconds";
+        self.family(name, "gauge", "Since a project's published keys were last fetched.");
+        for side in Side::ALL {
+            if let Some(age) = gauges.published[side].age {
+                self.sample(name, &format!("side=\"{side}\""), age.as_secs_f64());
+            }
+        }
+    }
+
     fn process(&mut self, gauges: &Gauges) {
         self.family("cutover_build_info", "gauge", "Always 1; the version is the label.");
         self.sample(
@@ -320,6 +340,16 @@ const fn counter_facts(counter: Counter) -> (&'static str, &'static str, Option<
             "Requests with syntax that the translation does not know, and answers too long for it: passed unchanged.",
             None,
         ),
+        Counter::TokenSigned(side) => (
+            "cutover_tokens_signed_total",
+            "Users' tokens of the other project, signed again for this side.",
+            Some(side),
+        ),
+        Counter::TokenUnproven(side) => (
+            "cutover_tokens_unproven_total",
+            "Users' tokens that no known key verified, passed to this side as they were.",
+            Some(side),
+        ),
         Counter::WebsocketOpened(side) => {
             ("cutover_websockets_opened_total", "WebSockets opened to a side.", Some(side))
         }
@@ -348,6 +378,11 @@ const fn gauge_facts(gauge: Gauge) -> (&'static str, &'static str, Option<Side>)
         Gauge::Websockets(side) => {
             ("cutover_websockets_open", "WebSockets open to a side.", Some(side))
         }
+        Gauge::RealtimeSockets => (
+            "cutover_realtime_sockets_open",
+            "Clients' WebSockets of realtime, whether or not a side is open for them.",
+            None,
+        ),
     }
 }
 

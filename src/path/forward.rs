@@ -73,7 +73,7 @@ impl Path {
     ) -> Result<Answered, Refusal> {
         self.record.finished.left_alone = said.left_alone;
         if let Some(upgrade) = asked.upgrade.take() {
-            return self.open_websocket(upgrade, asked.route, caller, decision, said).await;
+            return self.open_websocket(upgrade, asked, caller, decision, said).await;
         }
         let limits = self.snapshot.accept.limits;
         let settings = &self.snapshot.forward;
@@ -166,7 +166,7 @@ impl Path {
     async fn open_websocket(
         &mut self,
         client: OnUpgrade,
-        route: Route,
+        asked: Asked,
         caller: &Caller,
         decision: Decision,
         said: Said,
@@ -184,7 +184,8 @@ impl Path {
                 _client: Rc::clone(&self.client),
                 side: decision.side,
                 reason: decision.reason,
-                route,
+                // A handshake has no body, whatever it says.
+                asked: Asked { body: None, ..asked },
                 identity: caller.identity.clone(),
                 address: caller.address,
                 random: self.about.random,
@@ -209,14 +210,14 @@ const fn may_repeat(route: Route) -> bool {
     matches!(route, Route::Rest | Route::Storage)
 }
 
-/// An open WebSocket.
+/// An open WebSocket that is tunnelled: a function's.
 struct Socket {
     worker: Rc<Worker>,
     /// Keeps the client's place among `limits.connections`: the connection lives on as this socket.
     _client: Rc<Client>,
     side: Side,
     reason: Reason,
-    route: Route,
+    asked: Asked,
     identity: Identity,
     address: std::net::IpAddr,
     random: u128,
@@ -276,8 +277,8 @@ impl Socket {
         }
         let question = Question {
             identity: &self.identity,
-            route: self.route,
-            belongs: Belongs::ToRoute,
+            route: self.asked.route,
+            belongs: self.asked.belongs(&snapshot),
             domain: None,
             override_ask: None,
             client: self.address,

@@ -8,6 +8,8 @@ pub mod body;
 pub mod explain;
 mod forward;
 pub mod layers;
+pub mod published;
+mod realtime;
 pub mod refusal;
 mod restore;
 mod rewrite;
@@ -39,7 +41,7 @@ use crate::identify::credentials::Credentials;
 use crate::identify::keyring::UnknownKeys;
 use crate::identify::{Identity, identify};
 use crate::observe::metrics::Held;
-use crate::realtime;
+use crate::realtime as rooms;
 use crate::restore::cors;
 use crate::restore::headers::PublicName;
 use crate::rewrite::headers::{self, OVERRIDE_SIDE, OVERRIDE_TOKEN};
@@ -157,6 +159,9 @@ impl Path {
     ) -> Result<(http::response::Parts, Source), Stop> {
         let mut asked = self.accept(request).await?;
         let caller = self.identify(&asked);
+        if let Some(upgrade) = asked.take_realtime_upgrade() {
+            return Ok(self.open_realtime(upgrade, asked, caller)?);
+        }
         let decision = self.decide(&asked, &caller);
         let spare = self.spare(&asked, decision);
         let said = self.rewrite(&mut asked, &caller, decision.side).await?;
@@ -282,7 +287,7 @@ impl Asked {
         match self.route {
             Route::Functions => functions::belongs(&snapshot.rewrite.functions, tail),
             Route::Storage => buckets::belongs(&snapshot.rewrite.storage, &self.storage()),
-            Route::Realtime => realtime::belongs(&snapshot.realtime, tail),
+            Route::Realtime => rooms::belongs(&snapshot.realtime, tail),
             Route::Rest | Route::Auth | Route::Graphql => Belongs::ToRoute,
         }
     }

@@ -32,6 +32,7 @@ impl Refusal {
         Self { code, message: None, details: None, hint: None, closes: false }
     }
 
+    /// A refusal that says more.
     pub(super) fn details(code: ErrorCode, details: &impl ToString) -> Self {
         Self { details: Some(details.to_string()), ..Self::of(code) }
     }
@@ -73,6 +74,12 @@ impl Refusal {
         if parts.status == StatusCode::METHOD_NOT_ALLOWED {
             let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
             parts.headers.insert(header::ALLOW, allow);
+        }
+        if parts.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 9110 15.5.22, RFC 6455 4.4.
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            parts.headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         (parts, self.code.body(message, details, hint))
     }

@@ -21,6 +21,7 @@ use crate::restore::headers::{restore_cookies, restore_location};
 use crate::restore::{Settings, cors};
 use crate::rewrite::headers::{REQUEST_ID, strip_hop_by_hop};
 use crate::rewrite::rest::RestRestore;
+use crate::route::Route;
 
 const DEBUG_SIDE: HeaderName = HeaderName::from_static("x-cutover-side");
 const DEBUG_REASON: HeaderName = HeaderName::from_static("x-cutover-reason");
@@ -46,6 +47,9 @@ impl Path {
             &self.about.public,
         );
         restore_cookies(&mut parts.headers);
+        if self.record.finished.route == Some(Route::Auth) && is_not_auths_own(&parts) {
+            return self.auth_unavailable(&parts);
+        }
         match undo {
             Undo { rest: Some(rest), .. } => self.restore_rest(parts, source, &rest, timeout).await,
             Undo { storage: Some(storage), .. } => {
@@ -86,11 +90,21 @@ impl Path {
         (parts, Source::Own(Bytes::from(restored)))
     }
 
-    /// The side broke off inside an error: an answer of our own instead of half of one.
+    /// An answer of our own instead of the side's.
     pub(super) fn broken(&mut self, code: ErrorCode) -> (Parts, Source) {
         self.record.finished.code = Some(code);
         let (parts, body) = Refusal::of(code).response();
         (parts, Source::Own(body))
+    }
+
+    /// A page of whatever stands before the auth service: libraries would take some of these for the end of a session
+    /// (trap 19, `supabase-wire.md` 3.3).
+    fn auth_unavailable(&mut self, theirs: &Parts) -> (Parts, Source) {
+        let (mut parts, source) = self.broken(ErrorCode::AuthUnavailable);
+        if let Some(wait) = theirs.headers.get(header::RETRY_AFTER) {
+            parts.headers.insert(header::RETRY_AFTER, wait.clone());
+        }
+        (parts, source)
     }
 
     /// What every answer gets, whoever made it.
@@ -152,6 +166,12 @@ pub(super) async fn read(source: Source, limit: usize, timeout: Duration) -> Rea
         Ok(None) => Read::Broken(ErrorCode::UpstreamBroke),
         Err(_) => Read::Broken(ErrorCode::UpstreamTimeout),
     }
+}
+
+/// Whether an answer of the auth route was not made by the auth service, which says everything in JSON.
+fn is_not_auths_own(parts: &Parts) -> bool {
+    let is_json = |value: &HeaderValue| value.to_str().is_ok_and(|kind| kind.contains("json"));
+    parts.status.is_server_error() && !parts.headers.get(header::CONTENT_TYPE).is_some_and(is_json)
 }
 
 enum Collected {

@@ -12,7 +12,7 @@ use crate::observe::ErrorCode;
 use crate::rewrite::headers::{self as rewriting, ClientFacts, REQUEST_ID};
 use crate::rewrite::keys;
 use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, RestRestore, translate};
-use crate::rewrite::storage;
+use crate::rewrite::{auth, functions, storage};
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::side::Side;
@@ -63,7 +63,7 @@ impl Path {
 }
 
 /// A token as the value of `Authorization`.
-fn bearer(token: &Secret) -> Result<HeaderValue, Refusal> {
+pub(super) fn bearer(token: &Secret) -> Result<HeaderValue, Refusal> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
         .map_err(|_| Refusal::of(ErrorCode::Malformed))?;
     value.set_sensitive(true);
@@ -89,20 +89,31 @@ pub(super) fn say(
     let mut headers = std::mem::take(&mut asked.headers);
     let client = ClientFacts { address: caller.address, is_secure };
     rewriting::prepare(&mut headers, asked.route, client, asked.upgrade.is_some());
-    let changed = match (&translated, &stored) {
-        (Some(t), _) => Changed { tail: t.tail.as_deref(), query: t.query.as_deref() },
-        (_, Some(s)) => Changed { tail: s.said.tail.as_deref(), query: s.said.query.as_deref() },
-        (None, None) => Changed::default(),
-    };
-    let query = changed.query.or_else(|| asked.target.query());
-    let is_sealed = stored.as_ref().is_some_and(|stored| stored.said.is_sealed);
-    let swapped = match is_sealed {
+    let said = translated.as_ref().and_then(|translated| translated.query.as_deref());
+    let said = said.or_else(|| stored.as_ref()?.said.query.as_deref());
+    let query = said.or_else(|| asked.target.query());
+    // What S3 has signed must not change, and it has no keys of ours.
+    let swapped = match stored.as_ref().is_some_and(|stored| stored.said.is_sealed) {
         true => None,
         false => keys::swap(&mut headers, query, caller.keys, &snapshot.keyring, side)?,
     };
-    let changed = Changed { query: swapped.as_deref().or(changed.query), ..changed };
-    let target =
-        target(snapshot, asked, side, changed).map_err(|_| Refusal::of(ErrorCode::Malformed))?;
+    if let (Route::Auth, Some(vouching)) = (asked.route, &snapshot.rewrite.auth[side]) {
+        let tail = asked.route.tail(asked.target.path());
+        auth::vouch(&mut headers, &asked.method, tail, caller.keys, vouching, caller.address);
+    }
+    let function = match asked.route {
+        Route::Functions => functions::translate(
+            &snapshot.rewrite.functions,
+            asked.route.tail(asked.target.path()),
+            side,
+        ),
+        _ => None,
+    };
+    let tail = function.as_deref().or_else(|| translated.as_ref()?.tail.as_deref());
+    let tail = tail.or_else(|| stored.as_ref()?.said.tail.as_deref());
+    let query = swapped.as_deref().or(said);
+    let target = target(snapshot, asked, side, tail, query)
+        .map_err(|_| Refusal::of(ErrorCode::Malformed))?;
     let (rest, left_alone) = match translated {
         None => (None, false),
         Some(translated) => {
@@ -158,24 +169,16 @@ impl Stored {
     }
 }
 
-/// What of a target changed.
-#[derive(Clone, Copy, Default)]
-struct Changed<'a> {
-    /// The path below the route's prefix.
-    tail: Option<&'a str>,
-    query: Option<&'a str>,
-}
-
-/// Path and query for the side; the client's own bytes when nothing in them changes.
+/// Path and query for the side: below the route's prefix, what was translated, or else the client's own bytes.
 fn target(
     snapshot: &Snapshot,
     asked: &Asked,
     side: Side,
-    changed: Changed<'_>,
+    tail: Option<&str>,
+    new_query: Option<&str>,
 ) -> Result<PathAndQuery, InvalidUri> {
     let prefix = &snapshot.forward.projects[side].path_prefix;
-    let Changed { tail, query } = changed;
-    if prefix.is_empty() && tail.is_none() && query.is_none() {
+    if prefix.is_empty() && tail.is_none() && new_query.is_none() {
         return Ok(asked.target.clone());
     }
     let tail = tail.unwrap_or_else(|| asked.route.tail(asked.target.path()));
@@ -183,7 +186,7 @@ fn target(
     text.push_str(prefix);
     text.push_str(asked.route.prefix());
     text.push_str(tail);
-    if let Some(query) = query.or_else(|| asked.target.query()) {
+    if let Some(query) = new_query.or_else(|| asked.target.query()) {
         text.push('?');
         text.push_str(query);
     }

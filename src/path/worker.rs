@@ -10,10 +10,12 @@ use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use tokio::sync::{mpsc, watch};
 
+use super::published::PublishedKeys;
 use crate::forward::pool::Pool;
 use crate::identify::cache::TokenCache;
 use crate::observe::Shard;
 use crate::snapshot::Snapshot;
+use crate::tokens::cache::ExchangeCache;
 
 /// A snapshot as a request holds it. The outer count is the worker's own, so that taking and dropping it touches no memory
 /// that another worker touches.
@@ -34,6 +36,8 @@ pub struct Shared {
     pub socket_drain: Duration,
     /// Over how long all sockets are spread when the proxy stops.
     pub stop_drain: Duration,
+    /// What both projects publish as their keys.
+    pub published: Arc<PublishedKeys>,
 }
 
 /// One worker's own.
@@ -43,6 +47,8 @@ pub struct Worker {
     pub shared: Shared,
     /// Tokens it has read.
     pub tokens: TokenCache,
+    /// Tokens it has exchanged.
+    pub exchanged: ExchangeCache,
     /// Its connections to both sides.
     pub pool: Rc<Pool>,
     /// Its counters.
@@ -68,6 +74,7 @@ impl Worker {
         let (alive, ended) = mpsc::channel(1);
         let worker = Self {
             tokens: TokenCache::new(current.identify.cache_entries),
+            exchanged: ExchangeCache::default(),
             pool: Pool::new(Arc::clone(&shard)),
             shared,
             shard,

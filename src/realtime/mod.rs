@@ -1,7 +1,19 @@
 //! Realtime: the words of a WebSocket in either dialect, and who hears which (`design.md` 8, `supabase-wire.md` 4). Pure: frames in,
 //! frames out; the sockets are `path`'s.
 
+mod binary;
+mod bindings;
+mod channel;
+mod client;
+mod events;
+mod frame;
+pub mod fuzz;
+mod join;
+mod moves;
+mod reply;
+mod requests;
 pub mod session;
+mod sides;
 
 use std::time::Duration;
 
@@ -31,3 +43,6 @@ pub fn belongs(settings: &Settings, tail: &str) -> Belongs {
         _ => Belongs::ToRoute,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,16 @@
 //! One client's socket: which side hears which of its frames, and what it hears of them. A state machine: frames in, [`Action`]s out.
 //! Whoever runs it does the actions in their order, one after the other, so that nothing is queued here.
 
+use std::fmt;
+
+use foldhash::HashMap;
 use tungstenite::{Bytes, Utf8Bytes};
 
 use super::Settings;
+use super::binary;
+use super::channel::Channel;
+use super::frame::{Message, Refs};
+use super::requests::{Left, Requests};
 use crate::identify::Identity;
 use crate::identify::keyring::Role;
 use crate::rewrite::schema::SchemaMap;
@@ -19,13 +26,22 @@ pub enum Version {
     V2,
 }
 
-/// A whole WebSocket message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A whole WebSocket message. Its `Debug` shows its length only: tokens are in it.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Frame {
     /// Text.
     Text(Utf8Bytes),
     /// Bytes.
     Binary(Bytes),
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Binary(bytes) => write!(f, "Binary({} bytes)", bytes.len()),
+        }
+    }
 }
 
 /// Whose token a frame holds.
@@ -76,17 +92,73 @@ pub enum Action {
 }
 
 /// One client's socket.
-#[derive(Debug, Default)]
 pub struct Session {
-    version: Version,
-    open: Pair<bool>,
+    pub(super) version: Version,
+    pub(super) open: Pair<bool>,
+    /// By the client's topic; at most `realtime.channels`.
+    pub(super) channels: HashMap<Box<str>, Channel>,
+    /// Heartbeats on their way.
+    pub(super) beats: Requests,
+    /// Requests that several sides answer, or whose channel is gone.
+    pub(super) requests: Requests,
+    pub(super) left: Left,
+    pub(super) refs: Refs,
+    /// Who spoke last: decides where a socket without channels is.
+    pub(super) last: Identity,
+    /// Something was left or answered: a side may have become idle.
+    pub(super) stale: bool,
 }
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("version", &self.version)
+            .field("open", &self.open)
+            .field("channels", &self.channels.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a session asks while it works on one frame, and what it answers.
+pub(super) struct Turn<'t> {
+    pub(super) ground: &'t mut dyn Ground,
+    pub(super) actions: &'t mut Vec<Action>,
+}
+
+impl Turn<'_> {
+    pub(super) fn tell_client(&mut self, text: Utf8Bytes) {
+        self.actions.push(Action::ToClient(Frame::Text(text)));
+    }
+
+    pub(super) fn close(&mut self, reason: &'static str) {
+        self.actions.push(Action::Close { code: SERVICE_RESTART, reason });
+    }
+
+    /// How many requests are remembered: several for each channel, because a channel can be left and joined again before the first
+    /// answer comes.
+    pub(super) fn memory(&self) -> usize {
+        self.ground.settings().channels.saturating_mul(8)
+    }
+}
+
+/// "Service restart": clients come back (trap 25).
+const SERVICE_RESTART: u16 = 1012;
 
 impl Session {
     /// A socket on which nothing was said yet.
     #[must_use]
     pub fn new(version: Version) -> Self {
-        Self { version, ..Self::default() }
+        Self {
+            version,
+            open: Pair::default(),
+            channels: HashMap::default(),
+            beats: Requests::default(),
+            requests: Requests::default(),
+            left: Left::default(),
+            refs: Refs::default(),
+            last: Identity::Anonymous,
+            stale: false,
+        }
     }
 
     /// The client said something.
@@ -96,42 +168,120 @@ impl Session {
         ground: &mut dyn Ground,
         actions: &mut Vec<Action>,
     ) {
-        let side = ground.side_of(&Identity::Anonymous);
-        if !self.open[side] {
-            self.open[side] = true;
-            actions.push(Action::Open(side));
+        let mut turn = Turn { ground, actions };
+        match &frame {
+            Frame::Text(text) => match Message::read(self.version, text) {
+                Some(message) => self.client_said(&message, text, &mut turn),
+                None => {
+                    let side = self.anywhere(&mut turn);
+                    self.send(side, frame, &mut turn);
+                }
+            },
+            Frame::Binary(bytes) => {
+                let topic = binary::from_client(bytes).map(|header| header.topic);
+                let side = topic.and_then(|topic| self.room_side(topic));
+                let side = side.unwrap_or_else(|| self.anywhere(&mut turn));
+                self.send(side, frame, &mut turn);
+            }
         }
-        actions.push(Action::ToSide(side, frame));
+        self.shut_idle(&mut turn);
     }
 
     /// A side said something.
     pub fn from_side(
         &mut self,
-        _side: Side,
+        side: Side,
         frame: Frame,
-        _ground: &mut dyn Ground,
+        ground: &mut dyn Ground,
         actions: &mut Vec<Action>,
     ) {
-        actions.push(Action::ToClient(frame));
+        let mut turn = Turn { ground, actions };
+        match &frame {
+            Frame::Text(text) => match Message::read(self.version, text) {
+                Some(message) => self.side_said(side, &message, text, &mut turn),
+                None => turn.actions.push(Action::ToClient(frame)),
+            },
+            Frame::Binary(bytes) => {
+                let header = binary::from_server(bytes);
+                if header.is_none_or(|header| self.hears_binary(side, header)) {
+                    turn.actions.push(Action::ToClient(frame));
+                }
+            }
+        }
+        self.shut_idle(&mut turn);
     }
 
     /// `realtime.identify_timeout` is over and no side is open: the socket is served as nobody's.
     pub fn nobody_spoke(&mut self, ground: &mut dyn Ground, actions: &mut Vec<Action>) {
-        let side = ground.side_of(&Identity::Anonymous);
-        self.open[side] = true;
-        actions.push(Action::Open(side));
+        let side = ground.side_of(&self.last);
+        self.open(side, actions);
     }
 
     /// Whether, by the settings of this moment, something of this socket belongs to another side than the one that serves it.
     #[must_use]
     pub fn has_to_move(&self, ground: &mut dyn Ground) -> bool {
-        let side = ground.side_of(&Identity::Anonymous);
-        self.open.old != self.open.new && !self.open[side]
+        self.channels.values().any(|channel| {
+            let rooms = channel.side_where(|leg| leg.rooms && !channel.is_old_api);
+            let changes = channel.moving.or_else(|| channel.side_where(|leg| leg.changes));
+            rooms.is_some_and(|side| side != ground.rooms())
+                || changes.is_some_and(|side| side != ground.side_of(&channel.identity))
+        })
     }
 
     /// How messages are written.
     #[must_use]
     pub const fn version(&self) -> Version {
         self.version
+    }
+
+    fn open(&mut self, side: Side, actions: &mut Vec<Action>) {
+        if !self.open[side] {
+            self.open[side] = true;
+            actions.push(Action::Open(side));
+        }
+    }
+
+    /// Sends to a side, which is opened if it is not.
+    pub(super) fn send(&mut self, side: Side, frame: Frame, turn: &mut Turn<'_>) {
+        self.open(side, turn.actions);
+        turn.actions.push(Action::ToSide(side, frame));
+    }
+
+    /// What belongs to no channel goes to one side, whose answer is the only one: where the rooms are, or whichever is open.
+    pub(super) fn anywhere(&self, turn: &mut Turn<'_>) -> Side {
+        let rooms = turn.ground.rooms();
+        match (self.open[rooms], self.open[rooms.other()]) {
+            (true, _) => rooms,
+            (false, true) => rooms.other(),
+            (false, false) => turn.ground.side_of(&self.last),
+        }
+    }
+
+    /// Where a channel's room is joined.
+    pub(super) fn room_side(&self, topic: &str) -> Option<Side> {
+        self.channels.get(topic)?.side_where(|leg| leg.rooms)
+    }
+
+    /// Closes a side that nothing is joined or awaited on, as long as the other one stays.
+    fn shut_idle(&mut self, turn: &mut Turn<'_>) {
+        if !self.stale {
+            return;
+        }
+        self.stale = false;
+        let rooms = turn.ground.rooms();
+        for side in [rooms.other(), rooms] {
+            let serves = |side| self.channels.values().any(|channel| channel.legs[side].is_some());
+            let is_idle = !serves(side)
+                && !self.requests.wait_for(side)
+                && !self.beats.wait_for(side)
+                && !self.left.wait_for(side);
+            // The rooms' side is the one to keep, unless only channels of the old API are left, which have no room.
+            let is_idle = is_idle && (side != rooms || serves(rooms.other()));
+            if is_idle && self.open.old && self.open.new {
+                self.open[side] = false;
+                self.left.forget(side);
+                turn.actions.push(Action::Shut(side));
+            }
+        }
     }
 }

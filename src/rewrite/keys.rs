@@ -36,6 +36,34 @@ impl KeyPlaces {
             has_unknown: credentials.has_unknown_key(),
         }
     }
+
+    /// Whether a request with these keys is let in at all.
+    ///
+    /// # Errors
+    /// [`KeyRefused::Unknown`] for a stranger's key, unless `keys.unknown = "pass"`.
+    pub fn check(self, keyring: &Keyring) -> Result<(), KeyRefused> {
+        match self.has_unknown && keyring.unknown == UnknownKeys::Refuse {
+            true => Err(KeyRefused::Unknown),
+            false => Ok(()),
+        }
+    }
+}
+
+impl KeyPlaces {
+    /// Whether the one key that was presented is an anon key in the `apikey` header, perhaps repeated as Bearer.
+    #[must_use]
+    pub fn is_plain_anon(&self) -> bool {
+        self.header == Some(Role::Anon)
+            && self.query.is_none()
+            && self.bearer != Some(Role::Service)
+            && !self.has_unknown
+    }
+
+    /// Whether `Authorization` holds a key.
+    #[must_use]
+    pub fn has_key_as_bearer(&self) -> bool {
+        self.bearer.is_some()
+    }
 }
 
 /// Why a request's keys can't be swapped. Nothing is forwarded then.
@@ -60,9 +88,7 @@ pub fn swap(
     keyring: &Keyring,
     side: Side,
 ) -> Result<Option<String>, KeyRefused> {
-    if places.has_unknown && keyring.unknown == UnknownKeys::Refuse {
-        return Err(KeyRefused::Unknown);
-    }
+    places.check(keyring)?;
     // The first one is the one that was looked at: a second one must not be what the side believes.
     keep_first(headers, &HeaderName::from_static(APIKEY));
     keep_first(headers, &header::AUTHORIZATION);

@@ -1,5 +1,6 @@
 //! Phase 4: says a request the way the chosen side says it.
 
+pub mod auth;
 pub mod functions;
 pub mod headers;
 pub mod keys;
@@ -13,6 +14,7 @@ pub mod storage;
 
 use serde::{Deserialize, Serialize};
 
+use crate::side::Pair;
 use schema::SchemaMap;
 
 /// What to do with a table that neither dialect maps (`schema.unmapped`).
@@ -50,6 +52,8 @@ pub struct Settings {
     pub compat: Option<String>,
     /// What to do with embeds across domains.
     pub cross_schema_embeds: CrossSchemaEmbeds,
+    /// What vouches for a client's address at the auth service; `None`: nothing is asked for.
+    pub auth: Pair<Option<auth::Vouching>>,
     /// Names and owners of edge functions.
     pub functions: functions::Settings,
     /// Names and owners of buckets, and what follows from two storages.

@@ -5,5 +5,5 @@
 #   tests/e2e/run.sh live auth  only the files of suite/ with these words in their names
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-"$here/setup.sh"
+"$here/setup.sh" --browser
 exec "$here/node_modules/.bin/node" "$here/lib/run-suite.mjs" "$@"

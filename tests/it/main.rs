@@ -11,6 +11,8 @@
 /// World, upstreams, clients.
 mod support;
 
+/// The auth service: one owner, nothing sent twice.
+mod auth;
 /// The binary as an operator meets it.
 mod cli;
 /// Which side, and why: over sockets.
@@ -21,6 +23,8 @@ mod drain;
 mod failure;
 /// Heads and bodies that could be read in two ways.
 mod framing;
+/// Edge functions: names, owners.
+mod functions;
 /// API keys, tokens, and headers that could deceive.
 mod keys;
 /// Limits, each at its edge.
@@ -31,6 +35,8 @@ mod live;
 mod neighbours;
 /// HTTP as such: what must arrive as it was sent.
 mod protocol;
+/// Realtime: sockets that end at the proxy.
+mod realtime;
 /// PostgREST through the proxy.
 mod rest;
 /// Which paths are served, by whom; CORS.
@@ -45,5 +51,7 @@ mod streaming;
 mod tidy;
 /// TLS and HTTP/2, towards clients and upstreams.
 mod tls;
-/// WebSockets, tunnelled.
+/// Users' tokens on their way to the other project.
+mod tokens;
+/// WebSockets of functions, tunnelled.
 mod websocket;

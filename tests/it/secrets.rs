@@ -1,14 +1,18 @@
 //! What must not be seen anywhere: keys and tokens, through the real binary with everything it can log.
 
 use cutover::side::Side;
+use futures_util::StreamExt as _;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::support::conn::{Answer, Conn};
 use crate::support::process::Process;
+use crate::support::realtime::{Order, Realtime, changes, join, joins};
 use crate::support::upstream::{Upstream, response};
 use crate::support::world::{
     ANON_NEW, ANON_OLD, OVERRIDE_TOKEN, SERVICE_NEW, SERVICE_OLD, World, token,
 };
-use crate::support::{eventually, http2};
+use crate::support::{eventually, http2, within};
 
 const ADMIN_TOKEN: &str = "admin-token-0123456789";
 const STRANGER: &str = "sb_secret_strangers0key";
@@ -119,6 +123,38 @@ async fn shown_by(admin: std::net::SocketAddr) -> String {
         }
     }
     shown
+}
+
+/// A socket on which tokens are said both ways, down to the last byte that a library could log.
+#[tokio::test]
+async fn trap_43_no_key_or_token_of_a_socket_appears_in_the_log() {
+    let (old, new) = (Upstream::start(Side::Old).await, Upstream::start(Side::New).await);
+    let (folder, _) = World::start()
+        .set("log.format", "\"json\"")
+        .set("log.level", "\"trace,tungstenite=trace\"")
+        .set("log.access", "true")
+        .write(&old, &new);
+    let realtime = Realtime::on(&old);
+    let mut process = Process::serve(folder.path()).await;
+    let url = format!("ws://{}/realtime/v1/websocket?apikey={ANON_OLD}", process.address);
+    let (socket, _) = within("a socket", tokio_tungstenite::connect_async(url)).await.unwrap();
+    let mut socket = socket;
+    let user = token("ada");
+    joins(&mut socket, &join("room", &changes("notes"), Some(&user), "1"), 1).await;
+    realtime.orders(Order::Say(Message::text(format!("{{\"echo\":\"{user}\"}}"))));
+    within("the echo", socket.next()).await.unwrap().unwrap();
+    let frame = CloseFrame { code: 4000.into(), reason: user[..100].to_owned().into() };
+    socket.close(Some(frame)).await.unwrap();
+    realtime.has_ended(1).await;
+    process.terminate();
+    process.ends().await;
+    let output = process.output();
+    assert!(output.contains("/realtime/v1/websocket"), "there is an access log: {output}");
+    let hex: String = user.bytes().take(60).map(|byte| format!("{byte:02x}")).collect();
+    for secret in [ANON_OLD, &user[..60], &hex] {
+        let line = output.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret}");
+    }
 }
 
 #[tokio::test]

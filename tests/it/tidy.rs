@@ -50,7 +50,7 @@ const CLI_IMPORTS: &[&str] = &["admin", "app", "config", "decide", "observe", "p
 const VOCABULARY: [&str; 3] = ["side", "route", "secret"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
-const PURE: [&str; 19] = [
+const PURE: [&str; 21] = [
     "src/side.rs",
     "src/route.rs",
     "src/secret.rs",
@@ -67,6 +67,8 @@ const PURE: [&str; 19] = [
     "src/path/explain.rs",
     "src/path/rewrite.rs",
     "src/path/refusal.rs",
+    "src/path/realtime/farewell.rs",
+    "src/path/realtime/handshake.rs",
     "src/config/edit.rs",
     "src/observe/code.rs",
     "src/observe/redact.rs",

@@ -4,12 +4,15 @@ use std::fs;
 
 use bytes::Bytes;
 use cutover::side::Side;
+use futures_util::{SinkExt as _, StreamExt as _};
 use http::Version;
 use http_body_util::{BodyExt as _, Full};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::conn::Conn;
+use crate::support::realtime::{Order, Realtime, changes, join};
 use crate::support::tls::{Authority, TlsUpstream};
-use crate::support::world::{Setup, World};
+use crate::support::world::{ANON_OLD, Setup, World, token};
 use crate::support::{eventually, http2, within};
 
 fn with_tls(authority: &Authority) -> Setup {
@@ -145,7 +148,7 @@ async fn http2_goes_through_from_end_to_end() {
     let body = Bytes::from(vec![b'y'; 1_000_000]);
     let mut request = http2::get("/rest/v1/todos").map(|_| Full::new(body).boxed());
     *request.method_mut() = http::Method::POST;
-    let token = crate::support::world::token("ada");
+    let token = token("ada");
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     let answer = within("an answer", sender.send_request(request)).await.unwrap();
     assert_eq!(answer.headers()["x-upstream"], "new");
@@ -169,4 +172,25 @@ async fn a_stranger_behind_the_address_is_502() {
         world.as_user("ada").get("/rest/v1/todos").await.refused(502, "CUT502");
     }
     assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_socket_of_realtime_over_tls_hears_all_and_its_goodbye() {
+    let authority = Authority::new();
+    let world = with_tls(&authority).await;
+    let old = Realtime::on(&world.old);
+    let stream = authority.connect(world.tls_address.unwrap(), "localhost", &["http/1.1"]).await;
+    let url = format!("wss://localhost/realtime/v1/websocket?apikey={ANON_OLD}");
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    let said = join("changes", &changes("notes"), Some(&token("ada")), "1").text(1);
+    socket.send(said).await.unwrap();
+    assert!(within("the reply", socket.next()).await.unwrap().unwrap().is_text());
+    assert_eq!(world.old.last().header("x-forwarded-proto"), Some("https"));
+    let large = Message::text(format!("{{\"x\":\"{}\"}}", "x".repeat(1_000_000)));
+    old.orders(Order::Say(large.clone()));
+    assert_eq!(within("a message", socket.next()).await.unwrap().unwrap(), large);
+    world.change("rollout.force", "\"new\"").await;
+    let goodbye = within("the goodbye", socket.next()).await.unwrap().unwrap();
+    assert!(matches!(goodbye, Message::Close(Some(frame)) if u16::from(frame.code) == 1012));
+    assert!(within("the end", socket.next()).await.is_none());
 }

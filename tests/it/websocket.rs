@@ -1,4 +1,4 @@
-//! WebSockets, tunnelled byte for byte.
+//! WebSockets of functions, tunnelled byte for byte.
 
 use cutover::side::Side;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::conn::Conn;
 use crate::support::upstream::response;
-use crate::support::websocket::{accept, close_code, echoes, open, realtime};
+use crate::support::websocket::{accept, close_code, echoes, function, open};
 use crate::support::world::{ANON_NEW, ANON_OLD, World, token};
 use crate::support::{eventually, within};
 
@@ -15,7 +15,7 @@ use crate::support::{eventually, within};
 async fn messages_pass_both_ways_whatever_their_kind_and_size() {
     let world = World::start().await;
     echoes(&world.old);
-    let mut socket = realtime(&world).await;
+    let mut socket = function(&world).await;
     let messages = [
         Message::text(
             "{\"topic\":\"phoenix\",\"event\":\"heartbeat\",\"payload\":{},\"ref\":\"1\"}",
@@ -29,7 +29,7 @@ async fn messages_pass_both_ways_whatever_their_kind_and_size() {
         assert_eq!(within("the echo", socket.next()).await.unwrap().unwrap(), message);
     }
     let seen = world.old.last();
-    assert_eq!(seen.target(), format!("/realtime/v1/websocket?apikey={ANON_OLD}&vsn=1.0.0"));
+    assert_eq!(seen.target(), format!("/functions/v1/chat?apikey={ANON_OLD}&vsn=1.0.0"));
     assert_eq!(seen.header("connection").map(str::to_ascii_lowercase).as_deref(), Some("upgrade"));
     assert_eq!(world.metric("cutover_websockets_open", "old").await, 1.0);
     let close = CloseFrame { code: 4001.into(), reason: "bye".into() };
@@ -52,7 +52,7 @@ async fn the_sides_close_code_reaches_the_client() {
         while let Some(Ok(_)) = socket.next().await {}
         None
     });
-    let mut socket = realtime(&world).await;
+    let mut socket = function(&world).await;
     assert_eq!(close_code(&mut socket).await, Some(4403));
 }
 
@@ -60,19 +60,17 @@ async fn the_sides_close_code_reaches_the_client() {
 async fn a_side_that_vanishes_sends_its_clients_back_with_1012() {
     let world = World::start().await;
     echoes(&world.old);
-    let mut socket = realtime(&world).await;
+    let mut socket = function(&world).await;
     world.old.hangs_up().await;
     assert_eq!(close_code(&mut socket).await, Some(1012));
 }
 
 #[tokio::test]
-async fn keys_are_swapped_in_the_handshake_and_functions_have_sockets_too() {
-    let world =
-        World::start().set("routes.realtime", "\"new\"").set("routes.functions", "\"new\"").await;
+async fn keys_are_swapped_in_the_handshake() {
+    let world = World::start().set("routes.functions", "\"new\"").await;
     echoes(&world.new);
-    let _realtime = realtime(&world).await;
+    let mut socket = function(&world).await;
     assert!(world.new.last().target().contains(&format!("apikey={ANON_NEW}&vsn=1.0.0")));
-    let mut socket = open(&world, &format!("/functions/v1/chat?apikey={ANON_OLD}")).await.unwrap();
     socket.send(Message::text("hi")).await.unwrap();
     assert_eq!(within("the echo", socket.next()).await.unwrap().unwrap(), Message::text("hi"));
 }
@@ -83,12 +81,11 @@ async fn a_refused_handshake_is_a_plain_response() {
     world.old.answers(|_| {
         response("401 Unauthorized", "content-type: application/json\r\n", "{\"message\":\"no\"}")
     });
-    let path = format!("/realtime/v1/websocket?apikey={ANON_OLD}");
+    let path = format!("/functions/v1/chat?apikey={ANON_OLD}");
     let Err(Error::Http(answer)) = open(&world, &path).await else { panic!("not refused") };
     assert_eq!(answer.status(), 401);
     assert_eq!(answer.body().as_deref(), Some(&b"{\"message\":\"no\"}"[..]));
-    let Err(Error::Http(answer)) = open(&world, "/realtime/v1/websocket?apikey=stranger").await
-    else {
+    let Err(Error::Http(answer)) = open(&world, "/functions/v1/chat?apikey=stranger").await else {
         panic!("not refused")
     };
     assert_eq!(answer.status(), 401);
@@ -98,7 +95,7 @@ async fn a_refused_handshake_is_a_plain_response() {
 
 fn upgrade() -> String {
     format!(
-        "GET /realtime/v1/websocket?apikey={ANON_OLD} HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        "GET /functions/v1/chat?apikey={ANON_OLD} HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
 }
 
@@ -136,7 +133,7 @@ async fn an_upgrade_to_anything_else_is_no_upgrade() {
     assert_eq!(world.old.last().header("upgrade"), None);
     // Nor is one on a route without sockets.
     let mut conn = world.raw().await;
-    conn.send(upgrade().replace("/realtime/v1/websocket", "/rest/v1/todos")).await;
+    conn.send(upgrade().replace("/functions/v1/chat", "/rest/v1/todos")).await;
     conn.answer().await.served_by(Side::Old);
     assert_eq!(world.old.last().header("upgrade"), None);
 }
@@ -148,7 +145,7 @@ async fn force_moves_sockets_with_1012_and_those_who_come_back_meet_the_other_si
     echoes(&world.new);
     let mut sockets = Vec::new();
     for _ in 0..10 {
-        sockets.push(realtime(&world).await);
+        sockets.push(function(&world).await);
     }
     // A change that moves nobody closes nothing.
     world.change("rollout.percentage", "50").await;
@@ -159,7 +156,7 @@ async fn force_moves_sockets_with_1012_and_those_who_come_back_meet_the_other_si
         assert_eq!(close_code(socket).await, Some(1012));
     }
     assert_eq!(world.metric("cutover_websockets_closed_for_flip_total", "old").await, 10.0);
-    let _again = realtime(&world).await;
+    let _again = function(&world).await;
     assert_eq!((world.old.count(), world.new.count()), (10, 1));
     // Auth stays where it is.
     world.old.answers_as_usual();
@@ -217,4 +214,18 @@ async fn a_tester_keeps_its_socket_through_changes_that_do_not_concern_it() {
     // A masked text frame with one byte.
     conn.send([0x81, 0x81, 0, 0, 0, 0, b'x']).await;
     assert_eq!(conn.take(3).await, [0x81, 1, b'x']);
+}
+
+#[tokio::test]
+async fn a_function_with_an_owner_keeps_its_sockets_whatever_the_percentage() {
+    let world = World::start().set("functions.owners.chat", "\"new\"").await;
+    echoes(&world.new);
+    let mut socket = function(&world).await;
+    world.change("rollout.percentage", "50").await;
+    world.change("rollout.percentage", "0").await;
+    socket.send(Message::text("still here")).await.unwrap();
+    within("the echo", socket.next()).await.unwrap().unwrap();
+    world.change("rollout.force", "\"old\"").await;
+    assert_eq!(close_code(&mut socket).await, Some(1012));
+    assert_eq!(world.metric("cutover_websockets_closed_for_flip_total", "").await, 1.0);
 }

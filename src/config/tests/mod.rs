@@ -8,6 +8,7 @@ mod faults;
 mod held;
 mod layered;
 mod live;
+mod tokens;
 mod watching;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::{Asked, Refusal, Translated, resolve, translate};
 use crate::rewrite::schema::{Entry, SchemaMap};
 use crate::rewrite::{CrossSchemaEmbeds, Settings, Unmapped, functions, storage};
-use crate::side::Side;
+use crate::side::{Pair, Side};
 
 pub(crate) fn entry(old: &str, to: &str) -> Entry {
     let (schema, name) = match to.split_once('.') {
@@ -54,6 +54,7 @@ pub(crate) fn settings() -> Settings {
         unmapped: Unmapped::Pass,
         compat: Some("compat".to_owned()),
         cross_schema_embeds: CrossSchemaEmbeds::Compat,
+        auth: Pair::default(),
         functions: functions::Settings::default(),
         storage: storage::Settings::default(),
     }

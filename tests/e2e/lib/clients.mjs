@@ -2,11 +2,12 @@
 
 import { createClient } from '@supabase/supabase-js';
 
-/** A client; `watch` is given one sample per HTTP exchange (the shape that Timeline judges). */
-export function watchedClient(url, key, watch) {
+/** A client; `watch` is given one sample per HTTP exchange (the shape that Timeline judges). `realtime` is supabase-js's own option. */
+export function watchedClient(url, key, watch, { realtime } = {}) {
   const client = createClient(url, key, {
     auth: { persistSession: false, autoRefreshToken: false },
     global: { fetch: (input, init) => watched(input, init, watch) },
+    realtime,
   });
   return client;
 }

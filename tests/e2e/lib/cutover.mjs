@@ -40,13 +40,15 @@ intelligence_usage_logs = "intelligence.usage_logs"
 match_memories = "security_service"
 `;
 
-/** A configuration for both projects of the stack, as text. `rollout` adds or replaces keys of its section. */
-export function configText(stack, { port, adminPort, percentage = 0, rollout = {}, routes = {}, auditFile = '' }) {
+/** A configuration for both projects of a pair, as text. `rollout` and `routes` add or replace keys of their sections, `routes: null`
+ * leaves every route at its default; `sections` is more TOML. A pair whose `tokens` is `exchange` has its signing keys in it. */
+export function configText(stack, { port, adminPort, percentage = 0, rollout = {}, routes = {}, sections = '', auditFile = '' }) {
   const project = (name) => `
 [projects.${name}]
 url = "${stack[name].url}"
 anon_key = ${JSON.stringify(stack[name].keys.anon)}
 service_role_key = ${JSON.stringify(stack[name].keys.service)}
+${stack.tokens === 'exchange' ? signingKey(stack[name].signing) : ''}
 `;
   const section = (values) => Object.entries(values).map(([key, value]) => `${key} = ${JSON.stringify(value)}`).join('\n');
   return `# Written by tests/e2e; edited while the proxy runs.
@@ -60,9 +62,15 @@ ${project('old')}${project('new')}
 percentage = ${percentage} # the number that moves users
 ${section({ salt: SALT, audit_file: auditFile, ...rollout })}
 
-[routes]
-${section({ rest: 'rollout', auth: 'old', storage: 'old', realtime: 'old', functions: 'old', graphql: 'old', ...routes })}
-${SCHEMA}`;
+${stack.tokens ? `[tokens]\nmode = "${stack.tokens}"` : ''}
+
+${routes ? `[routes]\n${section({ rest: 'rollout', auth: 'old', storage: 'old', realtime: 'old', functions: 'old', graphql: 'old', ...routes })}` : ''}
+${SCHEMA}
+${sections}`;
+}
+
+function signingKey({ secret, jwk }) {
+  return secret ? `jwt_secret = ${JSON.stringify(secret)}` : `signing_key = ${JSON.stringify(JSON.stringify(jwk))}`;
 }
 
 /**
@@ -77,16 +85,26 @@ export async function startCutover(processes, stack, { ports = [], name = 'cutov
   const auditFile = join(processes.dir, `${name}-audit.jsonl`);
   writeFileSync(configPath, configText(stack, { port, adminPort, auditFile, ...options }));
 
-  const env = { PATH: process.env.PATH, HOME: process.env.HOME, RUST_LOG: process.env.RUST_LOG ?? 'info' }; // no rollout variable of the caller's
-  const child = processes.start(name, paths.cutoverBinary(), ['serve', '--config', configPath], { env, cwd: processes.dir });
-  const proxy = new Cutover(processes, child, { port, adminPort, configPath, auditFile });
-  await processes.ready(child, async () => (await fetch(`${proxy.adminUrl}/readyz`)).ok);
+  const proxy = new Cutover(processes, { name, port, adminPort, configPath, auditFile });
+  await proxy.start();
   return proxy;
 }
 
 class Cutover {
-  constructor(processes, child, { port, adminPort, configPath, auditFile }) {
-    Object.assign(this, { processes, child, configPath, auditFile, url: `http://127.0.0.1:${port}`, adminUrl: `http://127.0.0.1:${adminPort}` });
+  constructor(processes, { name, port, adminPort, configPath, auditFile }) {
+    Object.assign(this, { processes, name, configPath, auditFile, url: `http://127.0.0.1:${port}`, adminUrl: `http://127.0.0.1:${adminPort}` });
+  }
+
+  async start() {
+    const env = { PATH: process.env.PATH, HOME: process.env.HOME, RUST_LOG: process.env.RUST_LOG ?? 'info' }; // no rollout variable of the caller's
+    this.child = this.processes.start(this.name, paths.cutoverBinary(), ['serve', '--config', this.configPath], { env, cwd: this.processes.dir });
+    await this.processes.ready(this.child, async () => (await fetch(`${this.adminUrl}/readyz`)).ok);
+  }
+
+  /** Another process with the same configuration and ports: what the first one kept in memory is gone. */
+  async restart() {
+    await this.stop();
+    await this.start();
   }
 
   /** GET /rollout: the body, with the ETag as `etag`. */

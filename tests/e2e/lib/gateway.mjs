@@ -1,30 +1,41 @@
 // The public face of one project, in the place of Supabase's own gateway: checks the API key, answers CORS preflights, sends each
 // path to its service, passes WebSockets through, and keeps a record of what arrived for the tests to look at.
-//   node gateway.mjs '<json: project, port, jwtSecret, keys, liteKeys, rest: "postrust"|"lite", ports: {lite, postrust, functions}>'
-// Own paths: GET /__e2e/requests (the record), DELETE the same (forget it). Every response carries x-e2e-project.
+//   node gateway.mjs '<json: project, port, signing, jwtSecret (Lite's), databaseUrl, keys, liteKeys, rest: "postrust"|"lite", ports: {lite, postrust, functions}>'
+// Own paths: GET /__e2e/requests (the record), DELETE the same (forget it), PUT /__e2e/tus-prefix (the body, see
+// storage-tus.mjs), /__e2e/realtime (see realtime.mjs). Every response carries x-e2e-project.
 
 import { Agent, createServer, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
-import { signJwt } from './keys.mjs';
-import { realtimeService } from './realtime.mjs';
+import { text } from 'node:stream/consumers';
+import { claimsOf, jwks, signJwt, verifyJwt } from './keys.mjs';
+import { Realtime } from './realtime.mjs';
+import { storageService } from './storage.mjs';
 
 const config = JSON.parse(process.argv[2]);
 const RECORD_LIMIT = 20000;
 const agent = new Agent({ keepAlive: true, maxSockets: 64 });
 const roleTokens = {
-  anon: signJwt({ role: 'anon', exp: 2100000000 }, config.jwtSecret),
-  service: signJwt({ role: 'service_role', exp: 2100000000 }, config.jwtSecret),
+  anon: signJwt({ role: 'anon', exp: 2100000000 }, config.signing),
+  service: signJwt({ role: 'service_role', exp: 2100000000 }, config.signing),
 };
-const realtime = realtimeService(config.project);
+const realtime = new Realtime({ name: config.project, signing: config.signing, databaseUrl: config.databaseUrl }, (role) => roleTokens[role]);
+const storage = storageService(config);
 let record = [];
 
-// Paths that browsers, other servers or signed links open without a key; functions and realtime check for themselves.
-const KEYLESS = [/^\/auth\/v1\/(verify|callback|authorize|\.well-known\/)/, /^\/storage\/v1\/object\/(public|sign)\//, /^\/functions\/v1\//];
+// Paths that browsers, other servers or signed links open without a key; functions, realtime and resumable uploads check for themselves.
+const KEYLESS = [
+  /^\/auth\/v1\/(verify|callback|authorize|\.well-known\/)/,
+  /^\/storage\/v1\/(object\/(info\/)?public|object\/(upload\/)?sign|upload\/resumable|s3)(\/|\?|$)/,
+  /^\/upload\/resumable/, // where a Location without the prefix leads
+  /^\/functions\/v1\//,
+];
 
 const server = createServer((request, response) => {
   response.setHeader('x-e2e-project', config.project);
   const [path] = request.url.split('?', 1);
   if (path === '/__e2e/requests') return showRecord(request, response);
+  if (path === '/__e2e/realtime') return realtime.inspect(request, response);
+  if (path === '/__e2e/tus-prefix') return text(request).then((prefix) => response.end(storage.uploads.setPrefix(prefix)));
   remember(request);
   if (request.method === 'OPTIONS' && request.headers.origin && request.headers['access-control-request-method']) return preflight(request, response);
 
@@ -35,10 +46,12 @@ const server = createServer((request, response) => {
   if (!keyless && !role) return refuse(response, 401, 'Invalid API key');
   response.setHeader('access-control-allow-origin', '*');
 
+  if (path === '/auth/v1/.well-known/jwks.json') return response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'public, max-age=600' }).end(JSON.stringify(jwks(config.signing)));
   if (path.startsWith('/rest/v1/') || path === '/rest/v1') return config.rest === 'postrust' ? toPostrust(request, response, role) : toLite(request, response, role);
-  if (path.startsWith('/auth/v1/') || path.startsWith('/storage/v1/')) return toLite(request, response, role);
-  if (path.startsWith('/functions/v1/')) return forward(request, response, config.ports.functions, request.url, request.headers);
-  if (path.startsWith('/realtime/v1/api/broadcast')) return response.writeHead(202).end();
+  if (path.startsWith('/auth/v1/')) return toLite(request, response, role);
+  if (path.startsWith('/storage/v1/') || path.startsWith('/upload/resumable')) return storage.handle(request, response, liteHeaders(request, role));
+  if (path.startsWith('/functions/v1/')) return toFunctions(request, response);
+  if (path.startsWith('/realtime/v1/api/broadcast')) return realtime.restBroadcast(request, response, userBearer(request) ?? roleTokens[role]);
   refuse(response, 404, 'no Route matched with those values');
 });
 
@@ -46,8 +59,8 @@ server.on('upgrade', (request, socket, head) => {
   socket.on('error', () => socket.destroy());
   remember(request);
   if (request.url.startsWith('/realtime/v1/websocket')) {
-    if (roleOf(clientKey(request))) return realtime.upgrade(request, socket, head);
-    return socket.end('HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n');
+    const key = clientKey(request);
+    return realtime.upgrade(request, socket, head, { key, role: roleOf(key) });
   }
   const upstream = connect(config.ports.functions, '127.0.0.1', () => {
     const lines = [`${request.method} ${request.url} HTTP/1.1`];
@@ -74,13 +87,21 @@ function userBearer(request) {
 }
 
 // Lite compares the key literally, so each accepted key becomes the one key it knows for that role.
-function toLite(request, response, role) {
+function liteHeaders(request, role) {
   const headers = { ...request.headers };
   if (role) {
     headers.apikey = config.liteKeys[role];
-    if (headers.authorization && !userBearer(request)) headers.authorization = `Bearer ${config.liteKeys[role]}`;
+    const user = userBearer(request);
+    if (headers.authorization && !user) headers.authorization = `Bearer ${config.liteKeys[role]}`;
+    // Lite knows one HS256 secret and nothing else. Where the project signs with ES256, the gateway verifies the user's token and hands
+    // on the same claims under Lite's own secret, which nobody else knows; what does not verify goes on as it is, for Lite to refuse.
+    if (user && config.signing.alg !== 'HS256' && verifies(user)) headers.authorization = `Bearer ${signJwt(claimsOf(user), config.jwtSecret)}`;
   }
-  forward(request, response, config.ports.lite, request.url, headers, request.url.startsWith('/auth/') ? isoTimes : undefined);
+  return headers;
+}
+
+function toLite(request, response, role) {
+  forward(request, response, config.ports.lite, request.url, liteHeaders(request, role), request.url.startsWith('/auth/') ? isoTimes : undefined);
 }
 
 // Workaround: Lite's auth writes times as PostgreSQL prints them (`2026-11-21 09:49:39.36+00`), which supabase-py cannot read.
@@ -92,6 +113,22 @@ const isoTimes = {
     answer.headers['content-length'] = String(answer.body.length);
   },
 };
+
+/** Does this project's own key stand behind the token? */
+function verifies(token) {
+  try {
+    return Boolean(verifyJwt(token, config.signing));
+  } catch {
+    return false;
+  }
+}
+
+// A token that is no user's of this project is refused before the function runs, as with verify_jwt; without one (a webhook) it runs.
+function toFunctions(request, response) {
+  const user = userBearer(request);
+  if (user && !verifies(user)) return response.writeHead(401, { 'content-type': 'application/json' }).end(JSON.stringify({ code: 401, message: 'Invalid JWT' }));
+  forward(request, response, config.ports.functions, request.url, request.headers);
+}
 
 function profile(request) {
   const writes = ['POST', 'PATCH', 'PUT', 'DELETE'].includes(request.method);
@@ -164,4 +201,5 @@ function showRecord(request, response) {
 }
 
 server.keepAliveTimeout = 60_000;
+await realtime.start();
 server.listen(config.port, '127.0.0.1');

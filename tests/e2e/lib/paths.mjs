@@ -29,6 +29,15 @@ export function deno() {
   return found ?? 'deno';
 }
 
+/** A Chromium; setup.sh installs Debian's. */
+export function chromium() {
+  const named = process.env.CUTOVER_CHROMIUM ?? 'chromium';
+  const found = named.includes('/') ? [named] : process.env.PATH.split(':').map((folder) => join(folder, named));
+  const program = found.find((path) => existsSync(path));
+  if (!program) throw new Error(`no ${named}: as root, apt-get install chromium; or name a Chromium or Chrome in CUTOVER_CHROMIUM`);
+  return program;
+}
+
 /** The binary under test. */
 export function cutoverBinary() {
   const candidates = [process.env.CUTOVER_BIN, join(REPOSITORY, 'target/release/cutover'), join(REPOSITORY, 'target/debug/cutover')];

@@ -5,6 +5,7 @@ import { basename } from 'node:path';
 import { after } from 'node:test';
 import { startCutover } from './cutover.mjs';
 import { Processes } from './processes.mjs';
+import { startOtherNew } from './stack.mjs';
 
 const described = process.env.CUTOVER_E2E_STACK;
 if (!described) throw new Error('start the suite with tests/e2e/run.sh');
@@ -15,10 +16,18 @@ export const registered = (meta) => writeFileSync(`${described}.${basename(meta.
 
 export const stack = JSON.parse(readFileSync(described, 'utf8'));
 
-/** Starts a proxy in front of the stack for this test file; call it at the file's top level. */
-export async function cutover(options) {
+/** The pair of that name (see PAIRS in stack.mjs, or `shared`): OLD is the stack's, NEW is started for this test file. */
+export async function startPair(name) {
+  if (name === 'shared') return stack;
   const processes = new Processes();
-  const proxy = await startCutover(processes, stack, options).catch(async (error) => {
+  after(() => processes.stop());
+  return { old: stack.old, new: await startOtherNew(processes, name), tokens: 'exchange' };
+}
+
+/** Starts a proxy in front of the stack, or of another pair, for this test file; call it at the file's top level. */
+export async function cutover({ pair = stack, ...options } = {}) {
+  const processes = new Processes();
+  const proxy = await startCutover(processes, pair, options).catch(async (error) => {
     await processes.stop();
     throw error;
   });

@@ -1,9 +1,10 @@
 // The parts of a supabase-js application that do not name a table: sign-up to sign-out, storage, functions, realtime.
-// Shared by the two programs, which differ in how they name tables.
+// Shared by the programs, which differ in how they name tables. SUPABASE_JS names the package, where it is not the current one.
 
-import { createClient } from '@supabase/supabase-js';
 import { randomUUID } from 'node:crypto';
 import { Document } from './document.mjs';
+
+const { createClient } = await import(process.env.SUPABASE_JS || '@supabase/supabase-js');
 
 /** A new client with a new, signed-in user, and the document that the program fills. */
 export async function signedInUser() {
@@ -40,7 +41,7 @@ export async function useFunctions(client, document) {
   await document.note('functions: hello', client.functions.invoke('hello', { body: { name: 'ada' } }));
   await document.note('functions: text', client.functions.invoke('echo', { body: 'plain text', headers: { 'content-type': 'text/plain' } }));
   const stream = await client.functions.invoke('stream');
-  const text = await new Response(stream.data.body).text();
+  const text = typeof stream.data === 'string' ? stream.data : await stream.data.text(); // older clients read it to its end
   document.add('functions: stream', { events: text.trim().split('\n\n'), error: stream.error });
   const missing = await client.functions.invoke('nowhere');
   document.add('functions: missing', { status: missing.error?.context?.status, error: missing.error?.name });

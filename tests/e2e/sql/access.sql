@@ -1,6 +1,9 @@
 -- Who may do what, the same on both projects: API roles reach every table and function of every exposed schema; row level
 -- security leaves each user the rows that carry their user_id; products are a shop window that any signed-in user can read.
+-- Every table but usage_tracking is in the publication that realtime follows.
 -- Run after the tables exist. {{project}} is replaced by `old` or `new`.
+
+create publication supabase_realtime;
 
 do $$
 declare
@@ -23,6 +26,9 @@ begin
       execute format('alter table %I.%I enable row level security', schema_name, relation.relname);
       execute format('create policy owner_only on %I.%I to authenticated using (user_id = auth.uid()) with check (user_id = auth.uid())',
                      schema_name, relation.relname);
+      if relation.relname <> 'usage_tracking' then
+        execute format('alter publication supabase_realtime add table %I.%I', schema_name, relation.relname);
+      end if;
       if relation.relname = 'products' then
         execute format('create policy shop_window on %I.%I for select to authenticated using (true)', schema_name, relation.relname);
       end if;

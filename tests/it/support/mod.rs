@@ -4,6 +4,7 @@
 pub mod conn;
 pub mod http2;
 pub mod process;
+pub mod realtime;
 pub mod tls;
 pub mod upstream;
 pub mod websocket;

@@ -16,7 +16,20 @@ use super::world::{ANON_OLD, World};
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 pub async fn open(world: &World, path: &str) -> Result<Socket, Error> {
-    let request = format!("ws://{}{path}", world.address).into_client_request().unwrap();
+    open_with(world, path, &[]).await
+}
+
+/// Opens a socket with headers of its own.
+pub async fn open_with(
+    world: &World,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Socket, Error> {
+    let mut request = format!("ws://{}{path}", world.address).into_client_request().unwrap();
+    for (name, value) in headers {
+        let name: http::HeaderName = name.parse().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
     let connecting = tokio_tungstenite::connect_async(request);
     within("a WebSocket", connecting).await.map(|(socket, _)| socket)
 }
@@ -25,6 +38,11 @@ pub async fn open(world: &World, path: &str) -> Result<Socket, Error> {
 pub async fn realtime(world: &World) -> Socket {
     let path = format!("/realtime/v1/websocket?apikey={ANON_OLD}&vsn=1.0.0");
     open(world, &path).await.unwrap()
+}
+
+/// A function's socket, which is tunnelled, of a client with old's key.
+pub async fn function(world: &World) -> Socket {
+    open(world, &format!("/functions/v1/chat?apikey={ANON_OLD}&vsn=1.0.0")).await.unwrap()
 }
 
 /// Accepts upgrades and answers each message with itself, until the client closes.
