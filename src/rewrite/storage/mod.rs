@@ -6,6 +6,7 @@
 mod body;
 pub mod buckets;
 mod endpoint;
+pub mod fuzz;
 pub(crate) mod json;
 pub mod mark;
 mod translate;

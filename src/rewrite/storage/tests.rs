@@ -467,6 +467,16 @@ proptest! {
     }
 
     #[test]
+    fn the_laws_that_are_fuzzed_hold(
+        method: u8,
+        tail in "/(object|bucket|upload/resumable|render/image|cdn)(/|public|sign|info|list|copy|a|b|c|m|v|%61|%C3%A9|%aa|%2F|é| x){0,8}",
+        rest in "(\\n[a-z /?=&.{}\":\\[\\],]{0,20}){0,3}",
+    ) {
+        let bytes = [&[method][..], tail.as_bytes(), rest.as_bytes()].concat();
+        prop_assert_eq!(fuzz::laws(&bytes), Ok(()));
+    }
+
+    #[test]
     fn a_path_said_and_said_back_is_the_same(line in 0..LINES.len(), name in "[a-zé%/.+]{1,12}") {
         let settings = settings();
         let (old, _) = LINES[line];
