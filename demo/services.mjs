@@ -92,7 +92,7 @@ export async function showServices({ proxy, key, users, move, say, bold, dim, fa
   await move(50);
   const people = ['old', 'new'].map((where) => users.find(({ id }) => side(id, 50) === where));
   const devices = people.map((user) => new Device(proxy, key, user));
-  const name = ({ user }) => `user ${user.id.slice(0, 4)}`;
+  const name = ({ user }) => `user ${user.id.slice(-4)}`;
 
   say(bold('\n  Two of them on a second device, at 50 %'));
   say(dim('  user        moves above   signs in   hears a row from   uploads to   reads the other’s file from'));

@@ -42,7 +42,7 @@ impl Session {
             return self.join(message, text, turn);
         }
         if !self.channels.contains_key(&*topic) {
-            return self.stray(Frame::Text(text.clone()), turn);
+            return self.stray(message, text, turn);
         }
         match &*event {
             "phx_leave" => self.leave(message, text, turn),
@@ -57,16 +57,27 @@ impl Session {
 
     /// A heartbeat goes wherever the client is served; it is alive when all of these are.
     fn beat(&mut self, message: &Message<'_>, text: &Utf8Bytes, turn: &mut Turn<'_>) {
-        if !self.open.old && !self.open.new {
-            return self.stray(Frame::Text(text.clone()), turn);
+        let mut sides = self.open;
+        if !sides.old && !sides.new {
+            sides[self.anywhere(turn)] = true;
         }
-        let open = self.open;
-        if let (Some(reference), true) = (message.reference(), open.old && open.new) {
-            self.beats.expect(reference, SOCKET_TOPIC, open, false, BEATS);
+        if let Some(reference) = message.reference() {
+            self.beats.expect(reference, SOCKET_TOPIC, sides, false, BEATS);
         }
-        for side in Side::ALL.into_iter().filter(|side| open[*side]) {
+        for side in Side::ALL.into_iter().filter(|side| sides[*side]) {
             self.send(side, Frame::Text(text.clone()), turn);
         }
+    }
+
+    /// A request on a topic that is not joined: the server says so, once. Its side stays open until then.
+    fn stray(&mut self, message: &Message<'_>, text: &Utf8Bytes, turn: &mut Turn<'_>) {
+        let side = self.anywhere(turn);
+        if let Some(reference) = message.reference() {
+            let mut waiting = Pair::default();
+            waiting[side] = true;
+            self.requests.expect(reference, &message.topic(), waiting, false, turn.memory());
+        }
+        self.send(side, Frame::Text(text.clone()), turn);
     }
 
     fn join(&mut self, message: &Message<'_>, text: &Utf8Bytes, turn: &mut Turn<'_>) {
@@ -120,7 +131,9 @@ impl Session {
         turn: &mut Turn<'_>,
     ) -> Result<Asked<'a>, &'static str> {
         let topic = message.topic();
-        if !self.channels.contains_key(&*topic) && self.channels.len() >= turn.limit() {
+        if !self.channels.contains_key(&*topic)
+            && self.channels.len() >= turn.ground.settings().channels
+        {
             return Err(reply::TOO_MANY_CHANNELS);
         }
         let join = Join::read(message.payload());
@@ -202,11 +215,9 @@ impl Session {
     fn leave(&mut self, message: &Message<'_>, text: &Utf8Bytes, turn: &mut Turn<'_>) {
         let topic = message.topic();
         let Some(channel) = self.channels.remove(&*topic) else { return };
-        let limit = turn.limit();
+        let limit = turn.memory();
         let waiting = Pair::from_fn(|side| channel.legs[side].is_some());
-        if let (Some(reference), true) =
-            (message.reference(), (waiting.old && waiting.new) || channel.is_old_api)
-        {
+        if let Some(reference) = message.reference() {
             self.requests.expect(reference, &topic, waiting, false, limit);
         }
         self.forget_join(&topic, &channel, limit);
@@ -240,7 +251,7 @@ impl Session {
     /// The client joins a topic again, or may not: what it had there is left, but where the new join replaces it.
     pub(super) fn abandon(&mut self, topic: &str, replaced: Pair<bool>, turn: &mut Turn<'_>) {
         let Some(mut channel) = self.channels.remove(topic) else { return };
-        self.forget_join(topic, &channel, turn.limit());
+        self.forget_join(topic, &channel, turn.memory());
         for side in Side::ALL {
             if !replaced[side] {
                 self.leave_leg(side, topic, &mut channel, turn);
@@ -279,9 +290,7 @@ impl Session {
             let side = channel.side_where(|leg| leg.rooms)?;
             Some((side, channel.topic_on(side, &topic)?))
         });
-        let Some((side, there)) = there else {
-            return self.stray(Frame::Text(text.clone()), turn);
-        };
+        let Some((side, there)) = there else { return self.stray(message, text, turn) };
         let mut edits = message.edits();
         message.retopic(&mut edits, there);
         self.send(side, Frame::Text(edits.frame(text)), turn);

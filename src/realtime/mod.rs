@@ -7,6 +7,7 @@ mod channel;
 mod client;
 mod events;
 mod frame;
+pub mod fuzz;
 mod join;
 mod moves;
 mod reply;

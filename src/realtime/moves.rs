@@ -146,7 +146,7 @@ impl Session {
         let join_ref = channel.join_ref.as_deref();
         let written = quoted(&reference);
         let leave = compose(self.version, join_ref, Some(&written), there, "phx_leave", "{}");
-        self.left.push(side, there, channel.plain_join_ref(), reference, turn.limit());
+        self.left.push(side, there, channel.plain_join_ref(), reference, turn.memory());
         self.send(side, Frame::Text(leave), turn);
         self.stale = true;
     }

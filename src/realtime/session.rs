@@ -134,8 +134,10 @@ impl Turn<'_> {
         self.actions.push(Action::Close { code: SERVICE_RESTART, reason });
     }
 
-    pub(super) fn limit(&self) -> usize {
-        self.ground.settings().channels
+    /// How many requests are remembered: several for each channel, because a channel can be left and joined again before the first
+    /// answer comes.
+    pub(super) fn memory(&self) -> usize {
+        self.ground.settings().channels.saturating_mul(8)
     }
 }
 
@@ -170,15 +172,16 @@ impl Session {
         match &frame {
             Frame::Text(text) => match Message::read(self.version, text) {
                 Some(message) => self.client_said(&message, text, &mut turn),
-                None => self.stray(frame, &mut turn),
+                None => {
+                    let side = self.anywhere(&mut turn);
+                    self.send(side, frame, &mut turn);
+                }
             },
             Frame::Binary(bytes) => {
                 let topic = binary::from_client(bytes).map(|header| header.topic);
                 let side = topic.and_then(|topic| self.room_side(topic));
-                match side {
-                    Some(side) => self.send(side, frame, &mut turn),
-                    None => self.stray(frame, &mut turn),
-                }
+                let side = side.unwrap_or_else(|| self.anywhere(&mut turn));
+                self.send(side, frame, &mut turn);
             }
         }
         self.shut_idle(&mut turn);
@@ -192,6 +195,10 @@ impl Session {
         ground: &mut dyn Ground,
         actions: &mut Vec<Action>,
     ) {
+        if !self.open[side] {
+            // It was shut, and said this before it heard of that.
+            return;
+        }
         let mut turn = Turn { ground, actions };
         match &frame {
             Frame::Text(text) => match Message::read(self.version, text) {
@@ -245,14 +252,13 @@ impl Session {
     }
 
     /// What belongs to no channel goes to one side, whose answer is the only one: where the rooms are, or whichever is open.
-    pub(super) fn stray(&mut self, frame: Frame, turn: &mut Turn<'_>) {
+    pub(super) fn anywhere(&self, turn: &mut Turn<'_>) -> Side {
         let rooms = turn.ground.rooms();
-        let side = match (self.open[rooms], self.open[rooms.other()]) {
+        match (self.open[rooms], self.open[rooms.other()]) {
             (true, _) => rooms,
             (false, true) => rooms.other(),
             (false, false) => turn.ground.side_of(&self.last),
-        };
-        self.send(side, frame, turn);
+        }
     }
 
     /// Where a channel's room is joined.
@@ -267,12 +273,14 @@ impl Session {
         }
         self.stale = false;
         let rooms = turn.ground.rooms();
-        // Of two idle sides the one without the rooms is closed.
         for side in [rooms.other(), rooms] {
-            let is_idle = !self.channels.values().any(|channel| channel.legs[side].is_some())
+            let serves = |side| self.channels.values().any(|channel| channel.legs[side].is_some());
+            let is_idle = !serves(side)
                 && !self.requests.wait_for(side)
                 && !self.beats.wait_for(side)
                 && !self.left.wait_for(side);
+            // The rooms' side is the one to keep, unless only channels of the old API are left, which have no room.
+            let is_idle = is_idle && (side != rooms || serves(rooms.other()));
             if is_idle && self.open.old && self.open.new {
                 self.open[side] = false;
                 self.left.forget(side);

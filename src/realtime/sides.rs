@@ -230,7 +230,7 @@ impl Session {
         if let Some(reference) = pending.filter(|reference| !is_own(Some(reference))) {
             let mut waiting = Pair::default();
             waiting[other] = true;
-            self.requests.expect(&reference, own, waiting, true, turn.limit());
+            self.requests.expect(&reference, own, waiting, true, turn.memory());
         }
         self.leave_leg(other, own, &mut channel, turn);
     }

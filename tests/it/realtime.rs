@@ -34,6 +34,15 @@ async fn subscribes(socket: &mut Socket, sub: &str) {
     joins(socket, &join("changes", &changes("notes"), Some(&token(sub)), "1"), 1).await;
 }
 
+/// Joins that brought bindings to changes: a join goes to the rooms as well, without them.
+fn bound(side: &Realtime) -> usize {
+    let has_bindings = |said: &Said| {
+        let bindings = &said.payload["config"]["postgres_changes"];
+        said.event == "phx_join" && bindings.as_array().is_some_and(|list| !list.is_empty())
+    };
+    side.said().iter().filter(|said| has_bindings(said)).count()
+}
+
 /// What the client is told when its socket ends: code and reason.
 async fn goodbye(socket: &mut Socket) -> (u16, String) {
     loop {
@@ -68,18 +77,18 @@ async fn trap_22_the_side_is_chosen_by_the_first_join_and_not_at_the_handshake()
     let (mut of_ada, mut of_older) = (realtime(&world).await, realtime(&world).await);
     assert_eq!((world.old.count(), world.new.count()), (0, 0), "open, and nobody was dialled");
     subscribes(&mut of_ada, ADA).await;
-    assert_eq!((world.old.count(), world.new.count()), (0, 1));
+    assert_eq!((bound(&old), bound(&new)), (0, 1));
     subscribes(&mut of_older, OLDER).await;
-    assert_eq!((world.old.count(), world.new.count()), (1, 1));
-    assert_eq!((old.said().len(), new.said().len()), (1, 1));
-    assert_eq!(world.metric("cutover_websockets_open", "old").await, 1.0);
+    assert_eq!((bound(&old), bound(&new)), (1, 1));
     assert_eq!(world.metric("cutover_websockets_open", "new").await, 1.0);
     assert_eq!(world.metric("cutover_realtime_sockets_open", "").await, 2.0);
     of_ada.close(None).await.unwrap();
     of_older.close(None).await.unwrap();
+    drop((of_ada, of_older));
     world.is_quiet().await;
     assert_eq!(world.metric("cutover_realtime_sockets_open", "").await, 0.0);
-    assert_eq!(world.metric("cutover_websockets_opened_total", "").await, 2.0);
+    let opened = world.metric("cutover_websockets_opened_total", "").await;
+    assert_eq!(opened, (world.old.count() + world.new.count()) as f64);
 }
 
 #[tokio::test]
@@ -209,9 +218,15 @@ async fn a_clients_frame_of_the_limit_passes_and_one_byte_more_is_1009() {
     assert_eq!(close_code(&mut socket).await, Some(1009));
     drop(socket);
     world.is_quiet().await;
-    let count =
-        world.metric("cutover_errors_total", "kind=\"frame_too_large\",side=\"none\"").await;
-    assert_eq!((count, old.heard().len()), (1.0, 2));
+    let count = async || {
+        world.metric("cutover_errors_total", "kind=\"frame_too_large\",side=\"none\"").await
+    };
+    assert_eq!((count().await, old.heard().len()), (1.0, 2));
+    // Nor is the goodbye lost when nobody reads what came.
+    let mut socket = realtime(&world).await;
+    socket.send(message_of(100_000)).await.unwrap();
+    assert_eq!(close_code(&mut socket).await, Some(1009));
+    assert_eq!(count().await, 2.0);
 }
 
 #[tokio::test]
@@ -333,6 +348,7 @@ async fn a_side_that_refuses_or_is_away_is_told_with_a_code_of_ours() {
     socket.send(join("a", &changes("notes"), None, "1").text(1)).await.unwrap();
     let (code, reason) = goodbye(&mut socket).await;
     assert!(code == 1013 && reason.starts_with("CUT5021"), "{code} {reason}");
+    drop(socket);
     world.change("projects.old.url", "\"http://127.0.0.1:1\"").await;
     let mut socket = realtime(&world).await;
     socket.send(join("a", &changes("notes"), None, "1").text(1)).await.unwrap();
@@ -524,4 +540,77 @@ async fn a_fragmented_message_is_heard_as_one() {
     assert!(conn.answer_head().await.start.contains("101"));
     old.has_heard(1).await;
     assert_eq!(old.said()[0].event, "phx_join");
+}
+
+#[tokio::test]
+async fn trap_26_one_room_for_everybody_while_changes_follow_the_user() {
+    for version in [1, 2] {
+        let world = World::start().rollout(50).await;
+        let (old, new) = (Realtime::on(&world.old), Realtime::on(&world.new));
+        let path = format!("{PATH}?apikey={ANON_OLD}&vsn={version}.0.0");
+        let mut socket = open(&world, &path).await.unwrap();
+        let asked = join("room", &changes("todos"), Some(&token(ADA)), "1");
+        let response = joins(&mut socket, &asked, version).await;
+        let bound = &response["postgres_changes"][0];
+        assert_eq!((&bound["schema"], &bound["table"]), (&json!("public"), &json!("todos")));
+        // What is said in the room goes to the rooms' side alone, and comes from there.
+        let shout = Said::new("realtime:room", "broadcast", json!({ "event": "hi" }), "2");
+        socket.send(shout.text(version)).await.unwrap();
+        eventually("the broadcast", async || old.said().contains(&shout)).await;
+        assert!(!new.said().contains(&shout));
+        old.orders(Order::Say(shout.text(version)));
+        assert_eq!(next(&mut socket).await, shout);
+        // A change comes from the user's side, in the words in which it was asked for.
+        let data =
+            json!({ "schema": "app", "table": "todos", "type": "INSERT", "record": { "id": 7 } });
+        let mut change = Said::new("realtime:room", "postgres_changes", json!({}), "0");
+        (change.reference, change.join_ref) = (json!(null), json!("1"));
+        change.payload = json!({ "ids": new.ids(), "data": data });
+        new.orders(Order::Say(change.text(version)));
+        let heard = next(&mut socket).await;
+        assert_eq!(heard.event, "postgres_changes");
+        let data = &heard.payload["data"];
+        assert_eq!((&data["schema"], &data["table"]), (&json!("public"), &json!("todos")));
+        assert_eq!(heard.payload["ids"], json!([bound["id"]]));
+        for _ in 0..3 {
+            beats(&mut socket, version).await;
+        }
+        assert_eq!(world.metric("cutover_websockets_open", "").await, 2.0);
+        // Either side's goodbye is the socket's.
+        new.orders(Order::Close(Some(4001)));
+        assert_eq!(close_code(&mut socket).await, Some(4001));
+        assert_eq!(old.has_ended(1).await, [Some(1001)]);
+    }
+}
+
+#[tokio::test]
+async fn another_users_token_moves_the_changes_and_not_the_socket() {
+    let world = World::start().rollout(50).await;
+    let (old, new) = (Realtime::on(&world.old), Realtime::on(&world.new));
+    let mut socket = realtime(&world).await;
+    subscribes(&mut socket, ADA).await;
+    assert_eq!((bound(&old), bound(&new)), (0, 1));
+    let other = json!({ "access_token": token(OLDER) });
+    let said = Said::new("realtime:changes", "access_token", other, "2");
+    socket.send(said.text(1)).await.unwrap();
+    eventually("the bindings on the other side", async || bound(&old) == 1).await;
+    // The side that has no channel left is not kept.
+    assert!(new.has_ended(1).await.iter().all(|code| *code == Some(1000)));
+    beats(&mut socket, 1).await;
+    eventually("one socket", async || world.metric("cutover_websockets_open", "").await == 1.0)
+        .await;
+}
+
+#[tokio::test]
+async fn trap_01_a_key_inside_a_frame_is_the_sides_own() {
+    let world = World::start().set("rollout.force", "\"new\"").await;
+    let new = Realtime::on(&world.new);
+    let mut socket = realtime(&world).await;
+    joins(&mut socket, &join("changes", &changes("notes"), Some(ANON_OLD), "1"), 1).await;
+    assert_eq!(new.said()[0].payload["access_token"], ANON_NEW);
+    let said =
+        Said::new("realtime:changes", "access_token", json!({ "access_token": ANON_OLD }), "2");
+    socket.send(said.text(1)).await.unwrap();
+    new.has_heard(2).await;
+    assert_eq!(new.said()[1].payload["access_token"], ANON_NEW);
 }

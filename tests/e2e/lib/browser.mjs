@@ -37,7 +37,7 @@ export async function openPage() {
   });
   const devtools = await page.context().newCDPSession(page); // playwright itself does not tell of preflights
   await devtools.send('Network.enable');
-  devtools.on('Network.requestWillBeSent', ({ type, request }) => type === 'Preflight' && preflights.push(`${request.method} ${new URL(request.url).pathname}`));
+  devtools.on('Network.requestWillBeSent', ({ initiator, request }) => initiator.type === 'preflight' && preflights.push(`${request.method} ${new URL(request.url).pathname}`));
   page.on('requestfailed', (request) => closing.now || faults.push(`${request.method()} ${request.url()}: ${request.failure().errorText}`));
   page.on('pageerror', (error) => faults.push(String(error)));
   page.on('console', (message) => message.type() === 'error' && faults.push(`console: ${message.text()}`));

@@ -61,35 +61,47 @@ export class Mover {
   }
 }
 
-/** The same for a real supabase-js client: it does all this by itself; here it is only counted. */
+/** The same for a real supabase-js client: it does all this by itself; here it is only counted. `connect` makes one. */
 export class SdkMover {
   closes = [];
   faults = [];
   joins = 0;
 
-  constructor({ client, user, channels }) {
-    Object.assign(this, { client, user, channels });
+  constructor({ version, connect, user, channels }) {
+    Object.assign(this, { version, connect, user, channels });
   }
 
   get joined() {
     return Math.floor(this.joins / Object.keys(this.channels).length);
   }
 
-  start() {
+  async start() {
+    const client = await this.connect();
+    if (this.stopped) return;
+    this.client = client;
+    const current = () => !this.stopped && this.client === client;
+    const closed = ({ code, reason }) => {
+      if (!current()) return;
+      this.closes.push({ code, reason });
+      // 2.49 connects again after a lost socket but never joins its channels again, directly or through Cutover: whoever uses it has to
+      // begin anew.
+      if (this.version === '2.49') setTimeout(() => (client.realtime.disconnect(), this.start()), BACK_OFF_MS[0]);
+    };
+    client.realtime.stateChangeCallbacks.close.push(this.version === 'current' ? ['mover', closed] : closed); // Phoenix keeps pairs
     for (const [topic, bindings] of Object.entries(this.channels)) {
-      const channel = this.client.channel(topic.replace('realtime:', ''));
+      const channel = client.channel(topic.replace('realtime:', ''));
       for (const binding of bindings) channel.on('postgres_changes', binding, () => {});
       channel.subscribe((status, error) => {
+        if (!current()) return;
         if (status === 'SUBSCRIBED') this.joins += 1;
-        // A closed socket is told as an error without words; a mismatch has words.
+        // A closed socket is told as an error without words of the server's; a mismatch has them.
         if (error && /mismatch|binding/.test(error.message)) this.faults.push(`${status}: ${error.message}`);
       });
     }
-    this.client.realtime.stateChangeCallbacks.close.push(({ code, reason }) => this.stopped || this.closes.push({ code, reason }));
   }
 
   stop() {
     this.stopped = true;
-    this.client.realtime.disconnect();
+    this.client?.realtime.disconnect();
   }
 }

@@ -7,10 +7,11 @@ export const VERSIONS = Object.keys(PACKAGES);
 
 export const createClientOf = async (version) => (await import(PACKAGES[version])).createClient;
 
-/** A client of that version that knows its user by a token alone. */
-export async function clientOf(version, url, key, token, realtime = {}) {
+/** A client of that version that knows its user by a token alone. Later ones ask for it again and again; 2.39 is told once. */
+export async function clientOf(version, url, key, token) {
   const createClient = await createClientOf(version);
-  const client = createClient(url, key, { auth: { persistSession: false, autoRefreshToken: false }, global: token && { headers: { authorization: `Bearer ${token}` } }, realtime });
+  const asked = token && version !== '2.39' && { accessToken: async () => token };
+  const client = createClient(url, key, { auth: { persistSession: false, autoRefreshToken: false }, ...asked });
   if (token) await client.realtime.setAuth(token);
   return client;
 }

@@ -29,11 +29,11 @@ test('a page works on through every change of the percentage', async () => {
     await proxy.setPercentage(percentage);
     const changed = performance.now();
     const where = side(id, percentage);
-    const [begun, known] = [await app('rounds'), await app('events.length')];
+    const [begun, written, known] = [await app('rounds'), await app('rows.length'), await app('events.length')];
     const wrong = async () => [...(await app('faults')), ...faults];
     await until(`three whole rounds at ${percentage} %`, async () => (await app('rounds')) > begun + 3 || (await wrong()).length, { seconds: 20 });
     // The event of a row that was written after the change can only have come from the project that has the row.
-    await until(`row events at ${percentage} %`, async () => (await page.evaluate(([from, since]) => app.events.slice(since).some((title) => app.rows.slice(from).some((row) => row.title === title)), [begun + 1, known])) || (await wrong()).length, { seconds: 20 });
+    await until(`row events at ${percentage} %`, async () => (await page.evaluate(([from, since]) => app.events.slice(since).some((title) => app.rows.slice(from).some((row) => row.title === title)), [written + 1, known])) || (await wrong()).length, { seconds: 20 });
     assert.deepEqual(await wrong(), [], `at ${percentage} %`);
 
     if (changes++ === 0) await app('beginLargeFile()');

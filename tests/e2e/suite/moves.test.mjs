@@ -72,7 +72,10 @@ async function assertServed(movers, percentage) {
 
 test(`${CHANGES} changes move exactly the sockets of the users whose side changed`, { timeout: 180_000 }, async (t) => {
   const raw = rawUsers.map((user, index) => new Mover({ url: proxy.url, key, user, vsn: index % 2 ? '1.0.0' : '2.0.0', channels: channelsOf(user) }));
-  const sdks = await Promise.all(sdkUsers.map(async (user, index) => new SdkMover({ client: await clientOf(VERSIONS[index % VERSIONS.length], proxy.url, key, user.token), user, channels: channelsOf(user) })));
+  const sdks = sdkUsers.map((user, index) => {
+    const version = VERSIONS[index % VERSIONS.length];
+    return new SdkMover({ version, connect: () => clientOf(version, proxy.url, key, user.token), user, channels: channelsOf(user) });
+  });
   const movers = [...raw, ...sdks];
   t.after(() => Promise.all(movers.map((mover) => mover.stop())));
   assert.equal(movers.reduce((sum, { channels }) => sum + Object.keys(channels).length, 0), 3 * SOCKETS);
@@ -88,7 +91,11 @@ test(`${CHANGES} changes move exactly the sockets of the users whose side change
     const moved = movers.map(({ user }) => side(user.id, percentage) !== side(user.id, to));
     await proxy.setPercentage(to);
     const back = (mover, index) => mover.closes.length > before[index].closes && mover.joined > before[index].joined;
-    await until(`everybody to be back after ${percentage} → ${to} %`, () => movers.every((mover, index) => !moved[index] || back(mover, index) || mover.faults.length), { seconds: 15, everyMs: 5 });
+    const away = () => movers.filter((mover, index) => moved[index] && !back(mover, index) && !mover.faults.length);
+    await until(`everybody to be back after ${percentage} → ${to} %`, () => !away().length, { seconds: 15, everyMs: 5 }).catch((error) => {
+      const told = away().map((mover) => `${mover.constructor.name} ${mover.version ?? mover.vsn} of bucket ${bucket(mover.user.id)}: ${JSON.stringify(mover.closes)}, joined ${mover.joined} times`);
+      throw new Error(`${error.message}; away are:\n${told.slice(0, 10).join('\n')}`);
+    });
     for (const [index, mover] of movers.entries()) {
       const closes = mover.closes.slice(before[index].closes).map(({ code }) => code);
       assert.deepEqual(closes, moved[index] ? [1012] : [], `${percentage} → ${to} %: a user of bucket ${bucket(mover.user.id)}`);

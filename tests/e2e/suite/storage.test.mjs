@@ -1,5 +1,6 @@
 // Storage through Cutover: who serves whom, in which words, and what must stay where it began. OLD keeps artifacts at the top of its
-// bucket and calls another bucket `reports`; NEW keeps the first below `growth/` and calls the second `documents`. Clients speak OLD's.
+// bucket and calls another bucket `reports`; NEW keeps the first below `growth/` and calls the second `documents`. Clients may speak
+// the words of either; most of these speak OLD's.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -27,6 +28,8 @@ const key = stack.old.anonKey;
 const api = `${proxy.url}/storage/v1`;
 
 const [user] = newUsers(1);
+/** The two private buckets, and the folder in them, as each side's clients say it. */
+const WORDS = { old: [['artifacts', ''], ['reports', '']], new: [['artifacts', 'growth/'], ['documents', '']] };
 const client = (who = user) => storageClient(proxy.url, key, who.token);
 const headersOf = (who = user) => ({ apikey: key, authorization: `Bearer ${who.token}` });
 const named = (name, who = user) => `${who.id}/${name}`;
@@ -54,19 +57,20 @@ function* everybody() {
 }
 
 for (const { percentage, where, who } of everybody()) {
-  test(`at ${percentage} % a user of ${where} works in OLD's words, on the ${where} side only`, async () => {
+  test(`at ${percentage} % a user of ${where} works in the words of either side, on the ${where} side only`, async () => {
     await proxy.setPercentage(percentage);
     const [there, elsewhere] = where === 'old' ? [stack.old, stack.new] : [stack.new, stack.old];
     const { storage, served } = client(who);
 
-    for (const [bucket, realBucket, folder] of [['artifacts', 'artifacts', 'growth/'], ['reports', 'documents', '']]) {
+    for (const [index, [bucket, folder]] of [...WORDS.old, ...WORDS.new].entries()) {
+      const [theirBucket, theirFolder] = WORDS[where][index % 2];
       const files = storage.from(bucket);
-      const [name, moved, copied] = ['tree/ä b.bin', 'tree/moved.bin', 'copied.bin'].map((name) => named(name, who));
+      const mine = `${folder}${who.id}`;
+      const [name, moved, copied] = [`${mine}/tree/ä b.bin`, `${mine}/tree/moved.bin`, `${mine}/copied.bin`];
       const bytes = randomBytes(70_000);
       const up = await files.upload(name, new Blob([bytes], { type: 'image/png' }), { cacheControl: '60' });
       assert.deepEqual([up.error, up.data?.path, up.data?.fullPath], [null, name, `${bucket}/${name}`]);
-      const [theirs, prefix] = where === 'new' ? [realBucket, folder] : [bucket, ''];
-      assert.deepEqual(await objectsOf(there, theirs, who), [prefix + name]);
+      assert.deepEqual(await objectsOf(there, theirBucket, who), [`${theirFolder}${who.id}/tree/ä b.bin`]);
 
       const { data } = await files.download(name);
       assert.deepEqual([sha256(Buffer.from(await data.arrayBuffer())), data.type], [sha256(bytes), 'image/png']);
@@ -80,13 +84,13 @@ for (const { percentage, where, who } of everybody()) {
       assert.deepEqual((await files.copy(moved, copied)).data, { path: `${bucket}/${copied}` });
       assert.equal((await files.update(moved, Buffer.from('shorter'), { contentType: 'text/plain' })).error, null);
       assert.equal(await (await files.download(moved)).data.text(), 'shorter');
-      assert.deepEqual((await files.list(who.id)).data.map(({ name }) => name), ['copied.bin', 'tree']);
-      assert.deepEqual((await files.list(`${who.id}/tree`)).data.map(({ name }) => name), ['moved.bin']);
-      const pages = [(await files.listV2({ prefix: `${who.id}/`, limit: 1 })).data];
-      pages.push((await files.listV2({ prefix: `${who.id}/`, cursor: pages[0].nextCursor })).data);
+      assert.deepEqual((await files.list(mine)).data.map(({ name }) => name), ['copied.bin', 'tree']);
+      assert.deepEqual((await files.list(`${mine}/tree`)).data.map(({ name }) => name), ['moved.bin']);
+      const pages = [(await files.listV2({ prefix: `${mine}/`, limit: 1 })).data];
+      pages.push((await files.listV2({ prefix: `${mine}/`, cursor: pages[0].nextCursor })).data);
       assert.deepEqual(pages.flatMap(({ objects }) => objects).map(({ name }) => name), [copied, moved]);
-      const folded = (await files.listV2({ prefix: `${who.id}/`, with_delimiter: true })).data;
-      assert.deepEqual([folded.folders.map(({ name }) => name), folded.objects.map(({ name }) => name)], [[named('tree/', who)], [copied]]);
+      const folded = (await files.listV2({ prefix: `${mine}/`, with_delimiter: true })).data;
+      assert.deepEqual([folded.folders.map(({ name }) => name), folded.objects.map(({ name }) => name)], [[`${mine}/tree/`], [copied]]);
 
       const { signedUrl } = (await files.createSignedUrl(copied, 60)).data;
       assert.equal(sha256((await fetched(signedUrl)).bytes), sha256(bytes));
@@ -94,7 +98,8 @@ for (const { percentage, where, who } of everybody()) {
       assert.equal((await files.exists(copied)).data, false);
       const gone = await files.download(copied);
       assert.equal(gone.error !== null, true);
-      assert.deepEqual([await objectsOf(stack.old, bucket, who), await objectsOf(stack.new, realBucket, who)], [[], []]);
+      assert.deepEqual(await objectsOf(there, theirBucket, who), []);
+      assert.deepEqual(await objectsOf(elsewhere, WORDS[elsewhere.name][index % 2][0], who), []);
     }
     assert.ok(served.length > 20);
     // Only reads may have asked the other side, when theirs had said that there is nothing.

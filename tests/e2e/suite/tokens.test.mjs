@@ -15,14 +15,14 @@ import { MEMBERS } from '../lib/users.mjs';
 const [ada] = MEMBERS;
 const now = () => Math.floor(Date.now() / 1000);
 
-/** What each service says to a token: the status, and for realtime the join's. */
+/** What each service says to a token: the status, and for realtime the join's (of database changes: a room would not follow the user). */
 async function ask(url, key, token) {
   const headers = { apikey: key, authorization: `Bearer ${token}`, 'content-type': 'application/json' };
-  const { status, json } = await rest(url, '/topics?select=id', { key, token });
+  const { status, json } = await rest(url, '/subscriptions?select=id', { key, token });
   const functions = await fetch(`${url}/functions/v1/hello`, { headers });
   const storage = await fetch(`${url}/storage/v1/object/list/artifacts`, { method: 'POST', headers, body: JSON.stringify({ prefix: ada.id, limit: 10 }) });
   const socket = await new RealtimeSocket(url, key).opened;
-  const joined = await socket.join(`realtime:${randomUUID()}`, { config: {}, access_token: token });
+  const joined = await socket.join(`realtime:${randomUUID()}`, { config: { postgres_changes: [{ event: '*', schema: 'public', table: 'topics' }] }, access_token: token });
   await socket.close();
   return { rest: status, rows: json?.length, functions: functions.status, storage: storage.status, realtime: joined.status, reason: joined.response.reason };
 }

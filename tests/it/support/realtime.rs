@@ -150,6 +150,12 @@ impl Realtime {
         self.heard().iter().filter_map(read).collect()
     }
 
+    /// The ids that this server gave to the bindings of every join so far.
+    pub fn ids(&self) -> Vec<Value> {
+        let joins = self.said().into_iter().filter(|said| said.event == "phx_join");
+        joins.flat_map(|said| bound(&said.payload)).map(|binding| binding["id"].clone()).collect()
+    }
+
     pub async fn has_heard(&self, count: usize) {
         eventually("frames at the side", async || self.heard().len() >= count).await;
     }
