@@ -19,6 +19,7 @@ use crate::decide::bucket::Hash;
 use crate::decide::{self, Anonymous, Owner, Owners};
 use crate::identify::keyring::{Keyring, ProjectKeys, SentKey, UnknownKeys};
 use crate::rewrite::schema::SchemaMap;
+use crate::rewrite::storage::buckets::BucketMap;
 use crate::rewrite::{self, CrossSchemaEmbeds, Unmapped, auth, functions, storage};
 use crate::route::Route;
 use crate::secret::Secret;
@@ -48,17 +49,20 @@ pub(crate) fn build(
     checks::all(merged, faults);
     let keyring = checks::keyring(merged, faults);
     let map = checks::schema_map(merged, faults);
+    let buckets = checks::bucket_map(merged, faults);
     let functions = checks::functions(merged, faults);
     let projects = checks::projects(merged, faults);
     let startup = startup(merged, directory)?;
     let projects = projects?;
     let tokens = exchange::settings(merged, &projects, faults);
-    let (keyring, map, functions, tokens) = (keyring?, map?, functions?, tokens?);
+    let (keyring, map, buckets) = (keyring?, map?, buckets?);
+    let (functions, tokens) = (functions?, tokens?);
     let snapshot = snapshot(
         merged,
         keyring,
         tokens,
         map,
+        buckets,
         functions,
         Pair::from_fn(|side| project(merged, &projects, &ca, side)),
     );
@@ -70,6 +74,7 @@ fn snapshot(
     keyring: Keyring,
     tokens: tokens::Settings,
     map: SchemaMap,
+    buckets: BucketMap,
     functions: functions::Settings,
     projects: Pair<forward::Project>,
 ) -> Snapshot {
@@ -101,7 +106,7 @@ fn snapshot(
             },
             auth: Pair::from_fn(|side| vouching(merged, side)),
             functions,
-            storage: storage(merged),
+            storage: storage(merged, buckets),
         },
         realtime: realtime(merged),
         forward: forward(merged, projects),
@@ -131,13 +136,14 @@ pub(crate) fn vouching(merged: &Merged, side: Side) -> Option<auth::Vouching> {
     })
 }
 
-fn storage(merged: &Merged) -> storage::Settings {
+fn storage(merged: &Merged, map: BucketMap) -> storage::Settings {
     storage::Settings {
-        folders: match merged.value("storage.buckets") {
-            Typed::Folders(folders) => folders.clone(),
-            _ => Vec::new(),
-        },
+        map,
         owners: merged.owners("storage.owners"),
+        owner: match owner(merged, Route::Storage) {
+            Owner::Side(side) => Some(side),
+            Owner::Rollout => None,
+        },
         fallback: merged.truth("storage.fallback"),
         s3: Side::parse(merged.text("storage.s3")),
         mark_keys: mark_keys(merged),

@@ -20,6 +20,7 @@ use super::value::Typed;
 use crate::identify::keyring::{Keyring, Role};
 use crate::rewrite::functions;
 use crate::rewrite::schema::SchemaMap;
+use crate::rewrite::storage::buckets::BucketMap;
 use crate::side::{Pair, Side};
 
 /// Every check that yields nothing but faults.
@@ -278,6 +279,42 @@ pub(crate) fn schema_map(merged: &Merged, faults: &mut Vec<Fault>) -> Option<Sch
             }));
         })
         .ok()
+}
+
+pub(crate) fn bucket_map(merged: &Merged, faults: &mut Vec<Fault>) -> Option<BucketMap> {
+    let folders = match merged.value("storage.buckets") {
+        Typed::Folders(folders) => folders.clone(),
+        _ => Vec::new(),
+    };
+    let key = "storage.buckets";
+    let source = merged.source(key);
+    let map = BucketMap::build(folders)
+        .map_err(|map_faults| {
+            let allowed = "a map that can be read both ways";
+            faults.extend(
+                map_faults
+                    .into_iter()
+                    .map(|fault| Fault::new(&source, key, fault.to_string(), allowed)),
+            );
+        })
+        .ok()?;
+    bucket_owners(merged, &map, faults);
+    Some(map)
+}
+
+/// A bucket has one owner, whichever of its names says so.
+fn bucket_owners(merged: &Merged, map: &BucketMap, faults: &mut Vec<Fault>) {
+    let owners = merged.owners("storage.owners");
+    for line in map.lines() {
+        if let (Some(old), Some(new)) = (owners.get(&line.old), owners.get(&line.bucket))
+            && old != new
+        {
+            let key = format!("storage.owners.{}", line.old);
+            let found = format!("{old}, and its name on new, {}, has {new}", line.bucket);
+            let source = merged.source(&key);
+            push(faults, Fault::new(source, key, found, "one owner, by either name"));
+        }
+    }
 }
 
 pub(crate) fn functions(merged: &Merged, faults: &mut Vec<Fault>) -> Option<functions::Settings> {

@@ -3,14 +3,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
@@ -150,6 +150,8 @@ pub enum RequestBody {
     Empty,
     /// The client's body.
     Client(Box<ClientBody>),
+    /// A body that was read before, and perhaps said in other words.
+    Read(Bytes),
 }
 
 /// A client's body with its limits.
@@ -192,6 +194,12 @@ impl RequestBody {
         (Self::Client(Box::new(body)), state)
     }
 
+    /// A body that is all here.
+    #[must_use]
+    pub fn read(bytes: Bytes) -> (Self, Rc<BodyState>) {
+        (Self::Read(bytes), Rc::new(BodyState::done_now()))
+    }
+
     /// No body, sent already.
     #[must_use]
     pub fn none() -> (Self, Rc<BodyState>) {
@@ -202,6 +210,35 @@ impl RequestBody {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
+    }
+}
+
+/// Reads a whole body, at most `limit` bytes, with no pause longer than `idle_timeout`.
+///
+/// # Errors
+/// [`BodyFault`].
+pub async fn collect(
+    incoming: &mut Incoming,
+    limit: usize,
+    idle_timeout: Duration,
+) -> Result<Bytes, BodyFault> {
+    if incoming.size_hint().lower() > limit as u64 {
+        return Err(BodyFault::TooLarge);
+    }
+    let mut bytes = BytesMut::new();
+    loop {
+        let frame = poll_fn(|cx| Pin::new(&mut *incoming).poll_frame(cx));
+        match tokio::time::timeout(idle_timeout, frame).await {
+            Err(_) => return Err(BodyFault::Idle),
+            Ok(None) => return Ok(bytes.freeze()),
+            Ok(Some(Err(_))) => return Err(BodyFault::Broken),
+            Ok(Some(Ok(frame))) => {
+                bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            }
+        }
+        if bytes.len() > limit {
+            return Err(BodyFault::TooLarge);
+        }
     }
 }
 
@@ -272,6 +309,8 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Client(body) => body.poll_frame(cx),
+            Self::Read(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Read(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
         }
     }
 
@@ -279,6 +318,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Client(body) => body.incoming.is_end_stream(),
+            Self::Read(bytes) => bytes.is_empty(),
         }
     }
 
@@ -286,6 +326,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body) => body.incoming.size_hint(),
+            Self::Read(bytes) => SizeHint::with_exact(bytes.len() as u64),
         }
     }
 }

@@ -31,12 +31,18 @@ pub enum ErrorCode {
     BodyTooLarge,
     /// An embed spans two domains, and `schema.cross_schema_embeds = "refuse"`.
     CrossSchemaEmbed,
+    /// The bucket map has no words for this on its side, or it would hit files that it does not mean.
+    BucketMap,
+    /// A copy or a move between buckets that different sides own.
+    BucketOwners,
     /// `Sec-WebSocket-Version` is not 13.
     WebsocketVersion,
     /// The head is longer than `limits.header_bytes`.
     HeadTooLarge,
     /// A defect of the proxy, met by this one request.
     Panic,
+    /// A part of storage that can't be split, and has no owner.
+    StorageNotSplit,
     /// No connection to the chosen side.
     Unreachable,
     /// The chosen side closed the connection, or answered something that is not HTTP, before its answer began.
@@ -71,7 +77,7 @@ struct Body<'a> {
 
 impl ErrorCode {
     /// Every code, by status.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Malformed,
         Self::DotSegments,
         Self::UnknownKey,
@@ -83,9 +89,12 @@ impl ErrorCode {
         Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::CrossSchemaEmbed,
+        Self::BucketMap,
+        Self::BucketOwners,
         Self::WebsocketVersion,
         Self::HeadTooLarge,
         Self::Panic,
+        Self::StorageNotSplit,
         Self::Unreachable,
         Self::UpstreamBroke,
         Self::AuthUnavailable,
@@ -146,6 +155,7 @@ impl ErrorCode {
             | Self::Unmapped
             | Self::MethodNotAllowed
             | Self::CrossSchemaEmbed => self.facts_of_refusal(),
+            Self::BucketMap | Self::BucketOwners | Self::StorageNotSplit => self.facts_of_storage(),
             Self::UnknownVsn | Self::WebsocketVersion | Self::HandshakeRefused => {
                 self.facts_of_websocket()
             }
@@ -220,6 +230,34 @@ impl ErrorCode {
                 label: "malformed",
                 message: "the request can't be understood in only one way",
                 hint: "Send well-formed HTTP/1.1 or HTTP/2 with one unambiguous length.",
+            },
+        }
+    }
+
+    /// Two storages are not one.
+    const fn facts_of_storage(self) -> Facts {
+        match self {
+            Self::BucketMap => Facts {
+                code: "CUT4221",
+                status: StatusCode::UNPROCESSABLE_ENTITY,
+                label: "bucket_map",
+                message: "the bucket map has no words for this on the side that serves it",
+                hint: "See storage.buckets: do it on the project itself, or for each bucket on its own.",
+            },
+            Self::BucketOwners => Facts {
+                code: "CUT4222",
+                status: StatusCode::UNPROCESSABLE_ENTITY,
+                label: "bucket_owners",
+                message: "the two buckets are served by different projects",
+                hint: "Download and upload instead, or give both buckets the same owner in storage.owners.",
+            },
+            // `StorageNotSplit`.
+            _ => Facts {
+                code: "CUT501",
+                status: StatusCode::NOT_IMPLEMENTED,
+                label: "storage_not_split",
+                message: "this part of storage can't be split between two projects",
+                hint: "Set storage.s3 to the side that serves S3; the others need routes.storage to be one side.",
             },
         }
     }

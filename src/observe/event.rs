@@ -37,7 +37,9 @@ pub struct Finished {
     pub retried: bool,
     /// Decided for new, served by old: `rollout.on_new_unavailable = "old_for_reads"`.
     pub fell_back: bool,
-    /// The query had something the translation does not know; those bytes were left alone.
+    /// A read of storage that one side didn't have and the other did: `storage.fallback`. `side` is the one that had it.
+    pub found_elsewhere: bool,
+    /// Something that the translation does not know, or an answer too long for it: those bytes were left alone.
     pub left_alone: bool,
 }
 
@@ -59,6 +61,7 @@ impl Finished {
             ending: Ending::Complete,
             retried: false,
             fell_back: false,
+            found_elsewhere: false,
             left_alone: false,
         }
     }

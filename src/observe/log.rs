@@ -127,6 +127,7 @@ pub fn access(finished: &Finished, method: &http::Method, path_and_query: &str, 
         ending = (finished.ending != Ending::Complete).then(|| finished.ending.label()),
         retried = finished.retried.then_some(true),
         fell_back = finished.fell_back.then_some(true),
+        found_elsewhere = finished.found_elsewhere.then_some(true),
         request_id = up_to(request_id, REQUEST_ID_BYTES),
     );
 }

@@ -89,7 +89,9 @@ pub enum Counter {
     Retried(Side),
     /// A read decided for new was served by old.
     FellBack,
-    /// A query had something the translation does not know.
+    /// A read of storage was not found on its own side, and was on this one.
+    FoundElsewhere(Side),
+    /// Something that the translation does not know was left alone.
     LeftAlone,
     /// A WebSocket was opened to a side.
     WebsocketOpened(Side),
@@ -103,7 +105,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of the exposition.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::ClientConnected,
         Self::UpstreamConnected(Side::Old),
         Self::UpstreamConnected(Side::New),
@@ -119,6 +121,8 @@ impl Counter {
         Self::TokenSigned(Side::New),
         Self::TokenUnproven(Side::Old),
         Self::TokenUnproven(Side::New),
+        Self::FoundElsewhere(Side::Old),
+        Self::FoundElsewhere(Side::New),
     ];
 
     const fn index(self) -> usize {
@@ -132,6 +136,7 @@ impl Counter {
             Self::WebsocketClosedForFlip(side) => 9 + side as usize,
             Self::TokenSigned(side) => 11 + side as usize,
             Self::TokenUnproven(side) => 13 + side as usize,
+            Self::FoundElsewhere(side) => 15 + side as usize,
         }
     }
 }
@@ -267,8 +272,9 @@ impl Shard {
             self.upstream[side as usize * Route::ALL.len() + route as usize].observe(elapsed);
         }
         if let (Some(side), Some(reason)) = (side, finished.reason) {
-            // A read that fell back was decided for new, whoever served it.
-            let decided = if finished.fell_back { Side::New } else { side };
+            // What fell back, or was found elsewhere, was decided for the side that did not serve it.
+            let is_other = finished.fell_back || finished.found_elsewhere;
+            let decided = if is_other { side.other() } else { side };
             add(&self.decisions[reason as usize * Side::ALL.len() + decided as usize], 1);
         }
         if let Some(code) = finished.code {
@@ -282,6 +288,9 @@ impl Shard {
         }
         if finished.fell_back {
             self.count(Counter::FellBack);
+        }
+        if let (true, Some(side)) = (finished.found_elsewhere, side) {
+            self.count(Counter::FoundElsewhere(side));
         }
         if finished.left_alone {
             self.count(Counter::LeftAlone);

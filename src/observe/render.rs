@@ -330,9 +330,14 @@ const fn counter_facts(counter: Counter) -> (&'static str, &'static str, Option<
             "Reads decided for new and served by old, because new could not be reached.",
             None,
         ),
+        Counter::FoundElsewhere(side) => (
+            "cutover_storage_found_elsewhere_total",
+            "Reads of storage that their own side did not have, and this one did.",
+            Some(side),
+        ),
         Counter::LeftAlone => (
             "cutover_translations_left_alone_total",
-            "Requests with syntax that the translation does not know; those bytes passed unchanged.",
+            "Requests with syntax that the translation does not know, and answers too long for it: passed unchanged.",
             None,
         ),
         Counter::TokenSigned(side) => (

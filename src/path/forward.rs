@@ -9,11 +9,12 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
+use super::body::Source;
 use super::refusal::Refusal;
 use super::rewrite::{Said, Undo, may_fall_back};
 use super::worker::Worker;
 use super::{Asked, Caller, Client, Path};
-use crate::decide::{Decision, Question, Reason, decide};
+use crate::decide::{Belongs, Decision, Question, Reason, decide};
 use crate::forward::OnNewUnavailable;
 use crate::forward::error::ForwardError;
 use crate::forward::request_body::{BodyFault, Gate, RequestBody, Uploaded};
@@ -22,6 +23,7 @@ use crate::forward::send::{Answer, Outgoing};
 use crate::forward::tunnel::{self, TunnelEnd};
 use crate::identify::Identity;
 use crate::observe::{Counter, Gauge};
+use crate::rewrite::storage::Elsewhere;
 use crate::route::Route;
 use crate::side::Side;
 
@@ -29,24 +31,35 @@ use crate::side::Side;
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) side: Side,
-    pub(super) response: Response<ResponseBody>,
+    pub(super) response: Response<Source>,
     pub(super) undo: Undo,
     pub(super) timeout: Duration,
     /// The client still holds its body back: whether it comes is its choice, so nothing can follow on its connection.
     pub(super) closes: bool,
 }
 
-/// The headers of a read that may be served by old, before they were rewritten for new.
-pub(super) type Spare = Option<HeaderMap>;
+/// What is needed to ask the other side for a read: its headers, before they were rewritten for the first one.
+#[derive(Debug)]
+pub(super) struct Spare {
+    headers: HeaderMap,
+    /// Old is asked when new can't be reached.
+    for_old: bool,
+    /// The other side is asked for what the first one doesn't have.
+    elsewhere: Option<Elsewhere>,
+}
 
 impl Path {
-    /// Keeps what is needed to ask old instead of new. Only while the setting says so: it costs a copy.
-    pub(super) fn spare_for_old(&self, asked: &Asked, decision: Decision) -> Spare {
-        let may = self.snapshot.forward.on_new_unavailable == OnNewUnavailable::OldForReads
+    /// Keeps what is needed to ask the other side. Only where a setting says so: it costs a copy.
+    pub(super) fn spare(&self, asked: &Asked, decision: Decision) -> Option<Spare> {
+        let is_issued = || matches!(asked.belongs(&self.snapshot), Belongs::ToIssuer(_));
+        let for_old = self.snapshot.forward.on_new_unavailable == OnNewUnavailable::OldForReads
             && decision.side == Side::New
             && may_fall_back(&asked.method, asked.route)
-            && asked.body.as_ref().is_none_or(http_body::Body::is_end_stream);
-        may.then(|| asked.headers.clone())
+            && !is_issued();
+        let elsewhere = self.elsewhere(asked, decision);
+        let is_bare = asked.body.as_ref().is_none_or(http_body::Body::is_end_stream);
+        let may = (for_old || elsewhere.is_some()) && is_bare;
+        may.then(|| Spare { headers: asked.headers.clone(), for_old, elsewhere })
     }
 
     /// Phase 5.
@@ -56,7 +69,7 @@ impl Path {
         caller: &Caller,
         decision: Decision,
         said: Said,
-        spare: Spare,
+        spare: Option<Spare>,
     ) -> Result<Answered, Refusal> {
         self.record.finished.left_alone = said.left_alone;
         if let Some(upgrade) = asked.upgrade.take() {
@@ -74,43 +87,56 @@ impl Path {
             .get(header::EXPECT)
             .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let (gate, continued) = expects.then(Gate::new).unzip();
-        let (body, body_state) = match asked.body.take() {
-            Some(body) => RequestBody::new(body, limits.body_bytes, limits.body_idle_timeout, gate),
-            None => RequestBody::none(),
+        let Said { method, target, headers, body, undo, .. } = said;
+        let (body, body_state) = match (body, asked.body.take()) {
+            (Some(body), _) => RequestBody::read(body),
+            (None, Some(body)) => {
+                RequestBody::new(body, limits.body_bytes, limits.body_idle_timeout, gate)
+            }
+            (None, None) => RequestBody::none(),
         };
-        let Said { method, target, headers, undo, .. } = said;
         let is_repeatable = may_repeat(asked.route);
         let outgoing =
             Outgoing { method, target, headers, body, body_state, continued, is_repeatable };
         let sent = self.worker.pool.send(decision.side, settings, timeout, outgoing).await;
         match (sent, spare) {
-            (Ok(answer), _) => Ok(self.answered(decision.side, answer, undo, timeout)),
-            (Err(error @ ForwardError::Connect(_)), Some(headers)) => {
+            (Ok(answer), spare) => {
+                let first = self.answered(decision.side, answer, undo, timeout);
+                match spare.and_then(|spare| Some((spare.elsewhere?, spare.headers))) {
+                    None => Ok(first),
+                    Some((elsewhere, headers)) => {
+                        let asked = Asked { headers, ..asked };
+                        self.look_elsewhere(first, elsewhere, asked, caller).await
+                    }
+                }
+            }
+            (Err(error @ ForwardError::Connect(_)), Some(Spare { headers, for_old: true, .. })) => {
                 tracing::warn!(%error, "new can't be reached; old answers this read");
-                self.fall_back(Asked { headers, ..asked }, caller, timeout).await
+                self.record.finished.side = Some(Side::Old);
+                self.record.finished.fell_back = true;
+                self.ask(Asked { headers, ..asked }, caller, Side::Old, timeout).await
             }
             (Err(error), _) => Err(self.failed(decision.side, &error)),
         }
     }
 
-    /// Asks old for a read that was meant for new.
-    async fn fall_back(
+    /// Asks a side for a read that was meant for the other one.
+    pub(super) async fn ask(
         &mut self,
         mut asked: Asked,
         caller: &Caller,
+        side: Side,
         timeout: Duration,
     ) -> Result<Answered, Refusal> {
-        self.record.finished.side = Some(Side::Old);
-        self.record.finished.fell_back = true;
         let Said { method, target, headers, undo, .. } =
-            self.rewrite(&mut asked, caller, Side::Old).await?;
+            self.rewrite(&mut asked, caller, side).await?;
         let (body, body_state) = RequestBody::none();
         let is_repeatable = may_repeat(asked.route);
         let outgoing =
             Outgoing { method, target, headers, body, body_state, continued: None, is_repeatable };
-        match self.worker.pool.send(Side::Old, &self.snapshot.forward, timeout, outgoing).await {
-            Ok(answer) => Ok(self.answered(Side::Old, answer, undo, timeout)),
-            Err(error) => Err(self.failed(Side::Old, &error)),
+        match self.worker.pool.send(side, &self.snapshot.forward, timeout, outgoing).await {
+            Ok(answer) => Ok(self.answered(side, answer, undo, timeout)),
+            Err(error) => Err(self.failed(side, &error)),
         }
     }
 
@@ -121,7 +147,8 @@ impl Path {
             self.client.wire.answered_early();
         }
         let closes = answer.request_body == Uploaded::HeldBack;
-        Answered { side, response: answer.response, undo, timeout, closes }
+        let response = answer.response.map(Source::Side);
+        Answered { side, response, undo, timeout, closes }
     }
 
     fn failed(&mut self, side: Side, error: &ForwardError) -> Refusal {

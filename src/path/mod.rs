@@ -13,6 +13,7 @@ mod realtime;
 pub mod refusal;
 mod restore;
 mod rewrite;
+mod storage;
 mod tokens;
 pub mod worker;
 
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
@@ -45,7 +47,7 @@ use crate::restore::headers::PublicName;
 use crate::rewrite::headers::{self, OVERRIDE_SIDE, OVERRIDE_TOKEN};
 use crate::rewrite::keys::KeyPlaces;
 use crate::rewrite::rest::{Asked as RestAsked, Resource, resolve};
-use crate::rewrite::{functions, storage};
+use crate::rewrite::{functions, storage as buckets};
 use crate::route::Route;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
@@ -90,6 +92,8 @@ struct Asked {
     headers: HeaderMap,
     /// Taken by forwarding.
     body: Option<Incoming>,
+    /// The body instead, where it names buckets and had to be read.
+    names: Option<Bytes>,
     /// There for a WebSocket.
     upgrade: Option<OnUpgrade>,
 }
@@ -153,20 +157,20 @@ impl Path {
         &mut self,
         request: Request<Incoming>,
     ) -> Result<(http::response::Parts, Source), Stop> {
-        let mut asked = self.accept(request)?;
+        let mut asked = self.accept(request).await?;
         let caller = self.identify(&asked);
         if let Some(upgrade) = asked.take_realtime_upgrade() {
             return Ok(self.open_realtime(upgrade, asked, caller)?);
         }
         let decision = self.decide(&asked, &caller);
-        let spare = self.spare_for_old(&asked, decision);
+        let spare = self.spare(&asked, decision);
         let said = self.rewrite(&mut asked, &caller, decision.side).await?;
         let answer = self.forward(asked, &caller, decision, said, spare).await?;
         Ok(self.restore(answer).await)
     }
 
     /// Phase 1.
-    fn accept(&mut self, mut request: Request<Incoming>) -> Result<Asked, Stop> {
+    async fn accept(&mut self, mut request: Request<Incoming>) -> Result<Asked, Stop> {
         if let Some(refused) = self.refused(&request) {
             return Err(refused.into());
         }
@@ -189,7 +193,10 @@ impl Path {
         let (parts, body) = request.into_parts();
         let target =
             parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"));
-        Ok(Asked { route, method, target, headers: parts.headers, body: Some(body), upgrade })
+        let (headers, body) = (parts.headers, Some(body));
+        let mut asked = Asked { route, method, target, headers, body, names: None, upgrade };
+        self.read_names(&mut asked).await?;
+        Ok(asked)
     }
 
     /// Why the guard refused this request, if it did.
@@ -250,7 +257,7 @@ impl Path {
                 let (mut parts, ()) = Response::new(()).into_parts();
                 parts.status = StatusCode::NO_CONTENT;
                 parts.headers = headers;
-                (parts, Source::Own(bytes::Bytes::new()))
+                (parts, Source::Own(Bytes::new()))
             }
             Stop::Refused(refusal) => {
                 if refusal.closes() || self.about.has_body {
@@ -279,19 +286,9 @@ impl Asked {
         let tail = self.route.tail(self.target.path());
         match self.route {
             Route::Functions => functions::belongs(&snapshot.rewrite.functions, tail),
-            Route::Storage => storage::belongs(&snapshot.rewrite.storage, &self.storage()),
+            Route::Storage => buckets::belongs(&snapshot.rewrite.storage, &self.storage()),
             Route::Realtime => rooms::belongs(&snapshot.realtime, tail),
             Route::Rest | Route::Auth | Route::Graphql => Belongs::ToRoute,
-        }
-    }
-
-    fn storage(&self) -> storage::Asked<'_> {
-        storage::Asked {
-            method: &self.method,
-            tail: self.route.tail(self.target.path()),
-            query: self.target.query(),
-            headers: &self.headers,
-            body: None,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::forward::error::ForwardError;
 use crate::forward::request_body::BodyFault;
 use crate::observe::ErrorCode;
 use crate::rewrite::keys::KeyRefused;
-use crate::rewrite::rest;
+use crate::rewrite::{rest, storage};
 
 /// An answer that the proxy makes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Refusal {
         Self { details: Some(details.to_string()), ..Self::of(code) }
     }
 
-    fn closing(self) -> Self {
+    pub(super) fn closing(self) -> Self {
         Self { closes: true, ..self }
     }
 
@@ -126,6 +126,19 @@ impl From<rest::Refusal> for Refusal {
             hint: Some(refusal.hint().to_owned()),
             ..Self::of(code)
         }
+    }
+}
+
+impl From<storage::Refused> for Refusal {
+    fn from(refused: storage::Refused) -> Self {
+        use storage::Refused::{Collides, Foreign, Owners, S3, Several, Shared, Unreadable};
+        let code = match refused {
+            Unreadable => ErrorCode::Malformed,
+            Shared | Several | Collides => ErrorCode::BucketMap,
+            Owners => ErrorCode::BucketOwners,
+            S3 | Foreign => ErrorCode::StorageNotSplit,
+        };
+        Self::details(code, &refused)
     }
 }
 

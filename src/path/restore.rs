@@ -13,6 +13,7 @@ use super::Path;
 use super::body::Source;
 use super::forward::Answered;
 use super::refusal::Refusal;
+use super::rewrite::Undo;
 use crate::forward::response_body::ResponseBody;
 use crate::observe::ErrorCode;
 use crate::restore::encoding::decode;
@@ -31,10 +32,10 @@ impl Path {
     /// Phase 6.
     pub(super) async fn restore(&mut self, answered: Answered) -> (Parts, Source) {
         let Answered { side, response, undo, timeout, closes } = answered;
-        let (mut parts, body) = response.into_parts();
+        let (mut parts, source) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             // Its hop-by-hop headers are the handshake.
-            return (parts, Source::Side(body));
+            return (parts, source);
         }
         strip_hop_by_hop(&mut parts.headers);
         if closes {
@@ -49,32 +50,32 @@ impl Path {
         if self.record.finished.route == Some(Route::Auth) && is_not_auths_own(&parts) {
             return self.auth_unavailable(&parts);
         }
-        let Some(rest) = undo.rest else { return (parts, Source::Side(body)) };
-        rest.headers(&mut parts.headers);
-        if self.about.method == Method::HEAD || !rest.wants_body(parts.status, &parts.headers) {
-            return (parts, Source::Side(body));
+        match undo {
+            Undo { rest: Some(rest), .. } => self.restore_rest(parts, source, &rest, timeout).await,
+            Undo { storage: Some(storage), .. } => {
+                self.restore_storage(parts, source, &storage, timeout).await
+            }
+            Undo { rest: None, storage: None } => (parts, source),
         }
-        self.restore_error(parts, body, &rest, timeout).await
     }
 
     /// Reads an error body, bounded in bytes and time, and says it in the client's dialect. Whole or not at all.
-    async fn restore_error(
+    async fn restore_rest(
         &mut self,
         mut parts: Parts,
-        mut body: ResponseBody,
+        source: Source,
         rest: &RestRestore,
         timeout: Duration,
     ) -> (Parts, Source) {
-        let Settings { error_body_bytes, .. } = self.snapshot.restore;
-        if body.size_hint().lower() > error_body_bytes as u64 {
-            return (parts, Source::Side(body));
+        rest.headers(&mut parts.headers);
+        if self.about.method == Method::HEAD || !rest.wants_body(parts.status, &parts.headers) {
+            return (parts, source);
         }
-        let collecting = collect(&mut body, error_body_bytes);
-        let bytes = match tokio::time::timeout(timeout, collecting).await {
-            Ok(Some(Collected::Whole(bytes))) => bytes,
-            Ok(Some(Collected::Begun(bytes))) => return (parts, Source::Begun(bytes, body)),
-            Ok(None) => return self.broken(ErrorCode::UpstreamBroke),
-            Err(_) => return self.broken(ErrorCode::UpstreamTimeout),
+        let Settings { error_body_bytes, .. } = self.snapshot.restore;
+        let bytes = match read(source, error_body_bytes, timeout).await {
+            Read::Whole(bytes) => bytes,
+            Read::TooLong(source) => return (parts, source),
+            Read::Broken(code) => return self.broken(code),
         };
         let restored = match parts.headers.get(header::CONTENT_ENCODING) {
             None => rest.body(&bytes),
@@ -90,7 +91,7 @@ impl Path {
     }
 
     /// An answer of our own instead of the side's.
-    fn broken(&mut self, code: ErrorCode) -> (Parts, Source) {
+    pub(super) fn broken(&mut self, code: ErrorCode) -> (Parts, Source) {
         self.record.finished.code = Some(code);
         let (parts, body) = Refusal::of(code).response();
         (parts, Source::Own(body))
@@ -139,6 +140,31 @@ impl Path {
         if let Some(bucket) = finished.bucket {
             headers.insert(DEBUG_BUCKET, HeaderValue::from(bucket.number()));
         }
+    }
+}
+
+/// What reading a body led to.
+pub(super) enum Read {
+    /// All of it.
+    Whole(Bytes),
+    /// More than the limit; nothing of it is lost.
+    TooLong(Source),
+    /// The side broke off, or took too long.
+    Broken(ErrorCode),
+}
+
+/// Reads a body that is short enough, bounded in bytes and time.
+pub(super) async fn read(source: Source, limit: usize, timeout: Duration) -> Read {
+    let mut body = match source {
+        Source::Own(bytes) => return Read::Whole(bytes),
+        Source::Side(body) if body.size_hint().lower() <= limit as u64 => body,
+        Source::Side(_) | Source::Begun(..) => return Read::TooLong(source),
+    };
+    match tokio::time::timeout(timeout, collect(&mut body, limit)).await {
+        Ok(Some(Collected::Whole(bytes))) => Read::Whole(bytes),
+        Ok(Some(Collected::Begun(bytes))) => Read::TooLong(Source::Begun(bytes, body)),
+        Ok(None) => Read::Broken(ErrorCode::UpstreamBroke),
+        Err(_) => Read::Broken(ErrorCode::UpstreamTimeout),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Phase 4: the request in the words of its side, and what will undo that.
 
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::uri::{InvalidUri, PathAndQuery};
 use http::{HeaderMap, Method};
@@ -11,7 +12,7 @@ use crate::observe::ErrorCode;
 use crate::rewrite::headers::{self as rewriting, ClientFacts, REQUEST_ID};
 use crate::rewrite::keys;
 use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, RestRestore, translate};
-use crate::rewrite::{auth, functions};
+use crate::rewrite::{auth, functions, storage};
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::side::Side;
@@ -24,6 +25,8 @@ pub(super) struct Said {
     pub(super) target: PathAndQuery,
     pub(super) headers: HeaderMap,
     pub(super) undo: Undo,
+    /// The body, where it was read before.
+    pub(super) body: Option<Bytes>,
     /// The query had something that the translation does not know.
     pub(super) left_alone: bool,
 }
@@ -33,6 +36,8 @@ pub(super) struct Said {
 pub(super) struct Undo {
     /// There for the REST route.
     pub(super) rest: Option<RestRestore>,
+    /// There for the storage route.
+    pub(super) storage: Option<storage::Restore>,
 }
 
 impl Path {
@@ -77,12 +82,21 @@ pub(super) fn say(
         Some(resource) => Some(translate(&snapshot.rewrite, &resource, &asked.rest(), side)?),
         None => None,
     };
+    let stored = match asked.route {
+        Route::Storage => Some(Stored::of(snapshot, asked, side)?),
+        _ => None,
+    };
     let mut headers = std::mem::take(&mut asked.headers);
     let client = ClientFacts { address: caller.address, is_secure };
     rewriting::prepare(&mut headers, asked.route, client, asked.upgrade.is_some());
-    let query = translated.as_ref().and_then(|translated| translated.query.as_deref());
-    let query = query.or_else(|| asked.target.query());
-    let swapped = keys::swap(&mut headers, query, caller.keys, &snapshot.keyring, side)?;
+    let said = translated.as_ref().and_then(|translated| translated.query.as_deref());
+    let said = said.or_else(|| stored.as_ref()?.said.query.as_deref());
+    let query = said.or_else(|| asked.target.query());
+    // What S3 has signed must not change, and it has no keys of ours.
+    let swapped = match stored.as_ref().is_some_and(|stored| stored.said.is_sealed) {
+        true => None,
+        false => keys::swap(&mut headers, query, caller.keys, &snapshot.keyring, side)?,
+    };
     if let (Route::Auth, Some(vouching)) = (asked.route, &snapshot.rewrite.auth[side]) {
         let tail = asked.route.tail(asked.target.path());
         auth::vouch(&mut headers, &asked.method, tail, caller.keys, vouching, caller.address);
@@ -96,7 +110,8 @@ pub(super) fn say(
         _ => None,
     };
     let tail = function.as_deref().or_else(|| translated.as_ref()?.tail.as_deref());
-    let query = swapped.as_deref().or_else(|| translated.as_ref()?.query.as_deref());
+    let tail = tail.or_else(|| stored.as_ref()?.said.tail.as_deref());
+    let query = swapped.as_deref().or(said);
     let target = target(snapshot, asked, side, tail, query)
         .map_err(|_| Refusal::of(ErrorCode::Malformed))?;
     let (rest, left_alone) = match translated {
@@ -109,7 +124,49 @@ pub(super) fn say(
             (Some(translated.restore), translated.unknown_syntax)
         }
     };
-    Ok(Said { method: asked.method.clone(), target, headers, undo: Undo { rest }, left_alone })
+    let (storage, body) = match stored {
+        None => (None, None),
+        Some(stored) => stored.finish(&mut headers, asked.names.as_ref()),
+    };
+    let undo = Undo { rest, storage };
+    Ok(Said { method: asked.method.clone(), target, headers, body, undo, left_alone })
+}
+
+/// A request to storage, said.
+struct Stored {
+    said: storage::Translated,
+    /// Whether its answer may have to be read.
+    is_read: bool,
+}
+
+impl Stored {
+    fn of(snapshot: &Snapshot, asked: &Asked, side: Side) -> Result<Self, storage::Refused> {
+        let settings = &snapshot.rewrite.storage;
+        let said = storage::translate(settings, &asked.storage(), side)?;
+        let is_read = said.restore.reads_bodies(settings) || asked.elsewhere(snapshot).is_some();
+        Ok(Self { said, is_read })
+    }
+
+    /// The headers that change, and what is sent as the body if it was read before.
+    fn finish(
+        self,
+        headers: &mut HeaderMap,
+        names: Option<&Bytes>,
+    ) -> (Option<storage::Restore>, Option<Bytes>) {
+        let Self { said, is_read } = self;
+        for (name, value) in said.headers {
+            headers.insert(name, value);
+        }
+        if is_read {
+            only_readable_encodings(headers);
+        }
+        let body = said.body.or_else(|| names.cloned());
+        if let Some(body) = &body {
+            headers.remove(header::EXPECT);
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        (Some(said.restore), body)
+    }
 }
 
 /// Path and query for the side: below the route's prefix, what was translated, or else the client's own bytes.

@@ -4,6 +4,7 @@ pub mod cors;
 pub mod encoding;
 pub mod headers;
 pub mod rest;
+pub mod storage;
 mod words;
 
 use std::time::Duration;

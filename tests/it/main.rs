@@ -43,6 +43,8 @@ mod rest;
 mod routes;
 /// What must not be seen anywhere.
 mod secrets;
+/// Storage through the proxy.
+mod storage;
 /// Bodies that flow both ways, and what a client's leaving does.
 mod streaming;
 /// The house rules.

@@ -119,8 +119,9 @@ async fn the_scheme_that_a_trusted_proxy_names_is_the_clients() {
              x-forwarded-proto: https\r\ncontent-length: 0\r\n\r\n"
         ))
         .await;
-        let want = format!("{scheme}://api.example.com/storage/v1/upload/resumable/x");
-        assert_eq!(conn.answer_to("POST").await.header("location"), Some(want.as_str()));
+        let want = format!("{scheme}://api.example.com/storage/v1/upload/resumable/x.");
+        let answer = conn.answer_to("POST").await;
+        assert!(answer.header("location").unwrap().starts_with(&want), "{answer:?}");
         assert_eq!(world.old.last().header("x-forwarded-proto"), Some(scheme));
     }
 }

@@ -438,11 +438,8 @@ async fn request_ids_are_kept_or_made_and_passed_on() {
 #[tokio::test]
 async fn locations_of_the_project_name_the_proxy() {
     let world = World::start().await;
-    let own = format!("http://{}/storage/v1/upload/resumable/abc", world.old.address);
+    let own = format!("http://{}/rest/v1/todos?id=eq.1", world.old.address);
     world.old.answers(move |_| response("201 Created", &format!("location: {own}\r\n"), ""));
-    let answer = world.client().post("/storage/v1/upload/resumable", "").await;
-    assert_eq!(
-        answer.header("location"),
-        Some("http://proxy.example/storage/v1/upload/resumable/abc")
-    );
+    let answer = world.client().post("/rest/v1/todos", "").await;
+    assert_eq!(answer.header("location"), Some("http://proxy.example/rest/v1/todos?id=eq.1"));
 }

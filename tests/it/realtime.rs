@@ -218,9 +218,15 @@ async fn a_clients_frame_of_the_limit_passes_and_one_byte_more_is_1009() {
     assert_eq!(close_code(&mut socket).await, Some(1009));
     drop(socket);
     world.is_quiet().await;
-    let count =
-        world.metric("cutover_errors_total", "kind=\"frame_too_large\",side=\"none\"").await;
-    assert_eq!((count, old.heard().len()), (1.0, 2));
+    let count = async || {
+        world.metric("cutover_errors_total", "kind=\"frame_too_large\",side=\"none\"").await
+    };
+    assert_eq!((count().await, old.heard().len()), (1.0, 2));
+    // Nor is the goodbye lost when nobody reads what came.
+    let mut socket = realtime(&world).await;
+    socket.send(message_of(100_000)).await.unwrap();
+    assert_eq!(close_code(&mut socket).await, Some(1009));
+    assert_eq!(count().await, 2.0);
 }
 
 #[tokio::test]
@@ -342,6 +348,7 @@ async fn a_side_that_refuses_or_is_away_is_told_with_a_code_of_ours() {
     socket.send(join("a", &changes("notes"), None, "1").text(1)).await.unwrap();
     let (code, reason) = goodbye(&mut socket).await;
     assert!(code == 1013 && reason.starts_with("CUT5021"), "{code} {reason}");
+    drop(socket);
     world.change("projects.old.url", "\"http://127.0.0.1:1\"").await;
     let mut socket = realtime(&world).await;
     socket.send(join("a", &changes("notes"), None, "1").text(1)).await.unwrap();

@@ -223,6 +223,9 @@ async fn a_function_with_an_owner_keeps_its_sockets_whatever_the_percentage() {
     let mut socket = function(&world).await;
     world.change("rollout.percentage", "50").await;
     world.change("rollout.percentage", "0").await;
+    // The worker serves this after it told its sockets of the change.
+    world.client().get("/rest/v1/todos").await.served_by(Side::Old);
+    assert_eq!(world.metric("cutover_websockets_closed_for_flip_total", "").await, 0.0);
     socket.send(Message::text("still here")).await.unwrap();
     within("the echo", socket.next()).await.unwrap().unwrap();
     world.change("rollout.force", "\"old\"").await;

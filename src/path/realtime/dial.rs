@@ -120,6 +120,7 @@ async fn handshake(
         method: Method::GET,
         target: target.clone(),
         headers: headers.clone(),
+        names: None,
         body: None,
         upgrade: None,
     };

@@ -16,30 +16,31 @@ impl Socket {
         if snapshot.tokens.mode != Mode::Exchange {
             return;
         }
-        let Some(token) = token_in(frame, self.session.version()) else { return };
-        let mut here = Here { facts: &self.facts, worker: &self.worker, snapshot: &snapshot };
-        let Holder::Token(identity) = here.holder(&token) else { return };
-        let (side, rooms) = (here.side_of(&identity), here.rooms());
-        for side in Side::ALL.into_iter().filter(|each| *each == side || *each == rooms) {
-            let _token = self.worker.token_for(&snapshot, &token, side).await;
+        for token in tokens_in(frame, self.session.version()) {
+            let mut here = Here { facts: &self.facts, worker: &self.worker, snapshot: &snapshot };
+            let Holder::Token(identity) = here.holder(&token) else { continue };
+            let (side, rooms) = (here.side_of(&identity), here.rooms());
+            for side in Side::ALL.into_iter().filter(|each| *each == side || *each == rooms) {
+                let _token = self.worker.token_for(&snapshot, &token, side).await;
+            }
         }
     }
 }
 
-/// The token that a frame brings: `access_token` or `user_token` of a join or a refresh (`supabase-wire.md` 4.1). A key that is written
+/// The tokens that a frame brings: `user_token` and `access_token` of a join or a refresh (`supabase-wire.md` 4.1). A key that is written
 /// with escapes is not seen; such a token is said without the wait.
-fn token_in(frame: &Frame, version: Version) -> Option<String> {
-    let Frame::Text(text) = frame else { return None };
-    if !text.contains("access_token\"") && !text.contains("user_token\"") {
-        return None;
+fn tokens_in(frame: &Frame, version: Version) -> Vec<String> {
+    let Frame::Text(text) = frame else { return Vec::new() };
+    if !text.contains("_token\"") {
+        return Vec::new();
     }
-    let message: Value = serde_json::from_str(text).ok()?;
+    let message: Value = serde_json::from_str(text).unwrap_or_default();
     let payload = match version {
         Version::V1 => message.get("payload"),
         Version::V2 => message.get(4),
-    }?;
-    let token = payload.get("access_token").or_else(|| payload.get("user_token"))?;
-    token.as_str().map(str::to_owned)
+    };
+    let token = |name: &str| Some(payload?.get(name)?.as_str()?.to_owned());
+    ["user_token", "access_token"].into_iter().filter_map(token).collect()
 }
 
 #[cfg(test)]
@@ -48,18 +49,16 @@ mod tests {
 
     #[test]
     fn tokens_are_found_in_both_versions() {
-        let found = |text: &str, version| token_in(&Frame::Text(text.into()), version);
-        let token = Some("t.o.k".to_owned());
         for (text, version, want) in [
-            (r#"{"topic":"a","payload":{"access_token":"t.o.k"}}"#, Version::V1, &token),
-            (r#"{"topic":"a","payload":{"user_token":"t.o.k"}}"#, Version::V1, &token),
-            (r#"["1","1","a","phx_join",{"access_token":"t.o.k"}]"#, Version::V2, &token),
-            (r#"["1","1","a","phx_join",{"access_token":null}]"#, Version::V2, &None),
-            (r#"["1","1","a","phx_join",{}]"#, Version::V2, &None),
-            (r#"{"payload":{"access_token":"t.o.k"}}"#, Version::V2, &None),
-            (r#"{"payload":{"access_token":"t.o.k""#, Version::V1, &None),
+            (r#"{"topic":"a","payload":{"access_token":"t"}}"#, Version::V1, &["t"][..]),
+            (r#"{"payload":{"access_token":"t","user_token":"u"}}"#, Version::V1, &["u", "t"]),
+            (r#"["1","1","a","phx_join",{"access_token":"t"}]"#, Version::V2, &["t"]),
+            (r#"["1","1","a","phx_join",{"access_token":null}]"#, Version::V2, &[]),
+            (r#"["1","1","a","phx_join",{}]"#, Version::V2, &[]),
+            (r#"{"payload":{"access_token":"t"}}"#, Version::V2, &[]),
+            (r#"{"payload":{"access_token":"t""#, Version::V1, &[]),
         ] {
-            assert_eq!(found(text, version), *want, "{text}");
+            assert_eq!(tokens_in(&Frame::Text(text.into()), version), want, "{text}");
         }
     }
 }

@@ -1,13 +1,41 @@
 //! Storage: buckets and folders in the words of either side, and which side a thing belongs to (`supabase-wire.md` 5).
+//!
+//! [`belongs`] says whose a request is, [`translate`] says it the way its side does, and the [`Restore`] that comes with that says the
+//! answer back. Bodies are looked at only where they name what is renamed or owned ([`needs_body`]).
 
+mod body;
+pub mod buckets;
+mod endpoint;
+pub mod fuzz;
+pub(crate) mod json;
+pub mod mark;
+mod translate;
+mod tus;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
+use percent_encoding::percent_decode_str;
 
 use crate::decide::Belongs;
+use crate::identify::query;
 use crate::secret::Secret;
 use crate::side::Side;
+use body::Meant;
+pub(crate) use body::say_cursor;
+use buckets::{BucketMap, Reading};
+use endpoint::{Endpoint, Kind};
+use mark::Purpose;
+
+pub(crate) use translate::say_raw;
+pub use translate::{Answer, Refused, Restore, Translated, translate};
+
+/// The token of a signed upload, where a resumable one has it.
+const X_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
+/// The query parameter that makes a URL a signed one.
+const TOKEN: &str = "token";
 
 /// One line of `[storage.buckets]`: where an old bucket is on new.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +52,16 @@ pub struct Folder {
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The map of buckets.
-    pub folders: Vec<Folder>,
+    pub map: BucketMap,
     /// Bucket, in either dialect → the side that serves it for everybody.
     pub owners: BTreeMap<String, Side>,
+    /// Who serves all of storage (`routes.storage`); `None`: it is split by user.
+    pub owner: Option<Side>,
     /// Whether a read that one side doesn't find is asked of the other.
     pub fallback: bool,
     /// Who serves `/storage/v1/s3`; `None`: nobody.
     pub s3: Option<Side>,
-    /// The first signs marks, all verify them. Never empty.
+    /// The first signs marks, all verify them. Without any there are no marks.
     pub mark_keys: Vec<Secret>,
     /// Bodies up to this size are read to be said in the side's words.
     pub body_bytes: usize,
@@ -52,24 +82,145 @@ pub struct Asked<'a> {
     pub body: Option<&'a Bytes>,
 }
 
-/// The side of what is asked for: the owner of a bucket, the issuer of a signed URL or an upload.
+/// A read that may be asked of the other side when its own side doesn't have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// When it is not found.
+    Missing,
+    /// Also when its token is another project's: the URL was signed before there was a Cutover to mark it.
+    MissingOrForeign,
+}
+
+/// Whether the body has to be read before the request can be decided and said.
 #[must_use]
-pub fn belongs(_settings: &Settings, asked: &Asked<'_>) -> Belongs {
-    // What bears no mark was issued before there was a Cutover to mark it.
-    if is_issued(asked.method, asked.tail) {
-        Belongs::ToIssuer(Side::Old)
-    } else {
-        Belongs::ToRoute
+pub fn needs_body(settings: &Settings, method: &Method, tail: &str) -> bool {
+    let map = &settings.map;
+    if map.is_empty() && settings.owners.is_empty() {
+        return false;
+    }
+    let endpoint = Endpoint::of(method, tail);
+    let bucket = endpoint.bucket(tail);
+    let bucket = bucket.as_deref().unwrap_or_default();
+    match endpoint.kind {
+        Kind::List | Kind::ListV2 | Kind::SignMany | Kind::RemoveMany => map.has_folders(bucket),
+        Kind::ChangeBucket => method == Method::PUT && map.knows(bucket),
+        Kind::Copy | Kind::Move | Kind::CreateBucket => true,
+        _ => false,
     }
 }
 
-/// Signed URLs and resumable uploads carry no user: only the side that issued them can serve them.
-fn is_issued(method: &Method, tail: &str) -> bool {
-    let is_below = |prefix: &str| {
-        tail.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    is_below("/upload/resumable")
-        || (method == Method::PUT && is_below("/object/upload/sign"))
-        || (matches!(*method, Method::GET | Method::HEAD)
-            && (is_below("/object/sign") || is_below("/render/image/sign")))
+/// The side of what is asked for: the issuer of a signed URL or an upload, the owner of a bucket.
+#[must_use]
+pub fn belongs(settings: &Settings, asked: &Asked<'_>) -> Belongs {
+    let endpoint = Endpoint::of(asked.method, asked.tail);
+    match (endpoint.kind, settings.s3) {
+        // Access keys are one project's.
+        (Kind::S3, Some(side)) => return Belongs::ToIssuer(side),
+        (Kind::UploadGoesOn | Kind::SignedRead | Kind::SignedUpload | Kind::UploadBegins, _) => {}
+        _ if settings.owners.is_empty() => return Belongs::ToRoute,
+        _ => {}
+    }
+    if let Some(side) = asked.issuer(settings, &endpoint) {
+        return Belongs::ToIssuer(side);
+    }
+    let meant = Meant::of(settings, &endpoint, asked).ok();
+    let owner = meant.and_then(|meant| meant.owner(settings));
+    match (owner, asked.is_issued(&endpoint)) {
+        (Some(side), _) => Belongs::ToOwner(side),
+        // What bears no mark was issued before there was a Cutover to mark it.
+        (None, true) => Belongs::ToIssuer(settings.owner.unwrap_or(Side::Old)),
+        (None, false) => Belongs::ToRoute,
+    }
 }
+
+/// Whether a read may be asked of the other side when its own doesn't have it: not where a setting or a mark says whose it is.
+#[must_use]
+pub fn elsewhere(settings: &Settings, asked: &Asked<'_>) -> Option<Elsewhere> {
+    if !settings.fallback || settings.owner.is_some() {
+        return None;
+    }
+    if !matches!(*asked.method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let endpoint = Endpoint::of(asked.method, asked.tail);
+    let found = match endpoint.kind {
+        Kind::Read | Kind::Info => Elsewhere::Missing,
+        Kind::SignedRead => Elsewhere::MissingOrForeign,
+        _ => return None,
+    };
+    if asked.issuer(settings, &endpoint).is_some() {
+        return None;
+    }
+    let meant = Meant::of(settings, &endpoint, asked).ok()?;
+    meant.owner(settings).is_none().then_some(found)
+}
+
+impl Settings {
+    /// The owner of a bucket, by any of its names.
+    fn owner_of(&self, bucket: &str, reading: Reading<'_>) -> Option<Side> {
+        if self.owners.is_empty() {
+            return None;
+        }
+        let own = || self.owners.get(bucket).copied();
+        match reading {
+            Reading::Line(line, _) => [&line.old, &line.bucket]
+                .into_iter()
+                .find_map(|name| self.owners.get(name).copied()),
+            Reading::Same | Reading::Several => None,
+        }
+        .or_else(own)
+    }
+}
+
+impl Asked<'_> {
+    /// Whether this can be served by nobody but the side that issued it.
+    fn is_issued(&self, endpoint: &Endpoint) -> bool {
+        match endpoint.kind {
+            Kind::UploadGoesOn | Kind::SignedRead | Kind::SignedUpload => true,
+            Kind::UploadBegins => self.headers.contains_key(X_SIGNATURE),
+            _ => false,
+        }
+    }
+
+    /// The side that a mark names.
+    fn issuer(&self, settings: &Settings, endpoint: &Endpoint) -> Option<Side> {
+        let keys = &settings.mark_keys;
+        let by_signature = || {
+            let signature = self.headers.get(X_SIGNATURE)?.to_str().ok()?;
+            mark::verify(keys, Purpose::Token, signature).map(|(side, _)| side)
+        };
+        match endpoint.kind {
+            Kind::UploadGoesOn => {
+                let id = endpoint.rest(self.tail);
+                id.and_then(|id| mark::verify(keys, Purpose::Upload, &id).map(|(side, _)| side))
+                    .or_else(by_signature)
+            }
+            Kind::UploadBegins => by_signature(),
+            Kind::SignedRead | Kind::SignedUpload => {
+                let token = query::value(self.query?, TOKEN)?;
+                mark::verify(keys, Purpose::Token, &token).map(|(side, _)| side)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Endpoint {
+    /// The bucket in the path, decoded.
+    fn bucket<'a>(&self, tail: &'a str) -> Option<Cow<'a, str>> {
+        tail.get(self.bucket.clone()?).map(decoded)
+    }
+
+    /// What follows the bucket, decoded.
+    fn rest<'a>(&self, tail: &'a str) -> Option<Cow<'a, str>> {
+        tail.get(self.rest.clone()?).map(decoded)
+    }
+}
+
+/// What is no UTF-8 equals no name, and is still there.
+fn decoded(raw: &str) -> Cow<'_, str> {
+    percent_decode_str(raw).decode_utf8_lossy()
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,10 +11,10 @@ import { clientOf, disconnect, subscribe, VERSIONS } from '../lib/sdk.mjs';
 import { realtimeFault, realtimeForget, realtimeSeen, RealtimeSocket, refusal } from '../lib/socket.mjs';
 import { registered, stack } from '../lib/suite.mjs';
 import { until } from '../lib/until.mjs';
-import { MEMBERS } from '../lib/users.mjs';
+import { newUsers } from '../lib/users.mjs';
 
 const { old } = stack;
-const [ada, bob] = MEMBERS;
+const [ada, bob] = newUsers(2);
 const key = old.anonKey;
 const changes = (binding) => ({ config: { broadcast: {}, presence: { key: '', enabled: false }, postgres_changes: [binding], private: false } });
 const topicName = () => `realtime:${randomUUID()}`;

@@ -10,13 +10,12 @@ import { clientOf, disconnect, subscribe, VERSIONS } from '../lib/sdk.mjs';
 import { realtimeFault, realtimeForget, realtimeSeen, RealtimeSocket } from '../lib/socket.mjs';
 import { cutover, registered, stack } from '../lib/suite.mjs';
 import { until } from '../lib/until.mjs';
-import { membersOn } from '../lib/users.mjs';
+import { newUsers } from '../lib/users.mjs';
 
 const key = stack.old.anonKey;
 const proxy = await cutover({ routes: null, sections: '[realtime]\nidentify_timeout = "1s"\ndrain = "100ms"' });
 
-const [ofOld] = membersOn('old', 50, 1);
-const [ofNew] = membersOn('new', 50, 1);
+const [ofOld, ofNew] = ['old', 'new'].map((wanted) => newUsers(50).find(({ id }) => side(id, 50) === wanted));
 const PEOPLE = [['old', ofOld], ['new', ofNew]];
 const open = (options) => new RealtimeSocket(proxy.url, key, options).opened;
 const topicName = () => `realtime:${randomUUID()}`;

@@ -18,7 +18,7 @@ const now = () => Math.floor(Date.now() / 1000);
 /** What each service says to a token: the status, and for realtime the join's (of database changes: a room would not follow the user). */
 async function ask(url, key, token) {
   const headers = { apikey: key, authorization: `Bearer ${token}`, 'content-type': 'application/json' };
-  const { status, json } = await rest(url, '/topics?select=id', { key, token });
+  const { status, json } = await rest(url, '/subscriptions?select=id', { key, token });
   const functions = await fetch(`${url}/functions/v1/hello`, { headers });
   const storage = await fetch(`${url}/storage/v1/object/list/artifacts`, { method: 'POST', headers, body: JSON.stringify({ prefix: ada.id, limit: 10 }) });
   const socket = await new RealtimeSocket(url, key).opened;
