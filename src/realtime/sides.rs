@@ -261,7 +261,7 @@ impl Session {
 
     /// Anything else that a side tells on its own.
     fn told(
-        &mut self,
+        &self,
         side: Side,
         own: &str,
         message: &Message<'_>,
