@@ -31,7 +31,7 @@ impl<'m, 'a> Meant<'m, 'a> {
     /// Reads a request.
     ///
     /// # Errors
-    /// [`Refused::Unreadable`] when a body that has to be read is no JSON.
+    /// [`Refused::Unreadable`] when a body that has to be read is no JSON, or gives a name that is no text: Storage makes a text of it.
     pub(super) fn of(
         settings: &'m Settings,
         endpoint: &Endpoint,
@@ -48,31 +48,36 @@ impl<'m, 'a> Meant<'m, 'a> {
             destination: None,
             body,
         };
-        meant.read(settings, endpoint, asked);
+        meant.read(settings, endpoint, asked)?;
         Ok(meant)
     }
 
-    fn read(&mut self, settings: &'m Settings, endpoint: &Endpoint, asked: &Asked<'a>) {
+    fn read(
+        &mut self,
+        settings: &'m Settings,
+        endpoint: &Endpoint,
+        asked: &Asked<'a>,
+    ) -> Result<(), Refused> {
         let map = &settings.map;
         let naming = match endpoint.kind {
             Kind::Bucket | Kind::ChangeBucket | Kind::CreateBucket => {
                 if endpoint.kind == Kind::CreateBucket {
-                    self.bucket = self.text("id").or_else(|| self.text("name")).map(Cow::Owned);
+                    self.bucket = self.text("id")?.or(self.text("name")?).map(Cow::Owned);
                 }
                 self.reading = self.bucket.as_deref().map_or(Reading::Same, |b| map.read_bucket(b));
-                return;
+                return Ok(());
             }
             Kind::List => Naming::Folder,
             Kind::ListV2 => Naming::Prefix,
             _ => Naming::Object,
         };
         let names: Vec<String> = match endpoint.kind {
-            Kind::List | Kind::ListV2 => vec![self.text("prefix").unwrap_or_default()],
-            Kind::SignMany => self.texts("paths"),
-            Kind::RemoveMany => self.texts("prefixes"),
+            Kind::List | Kind::ListV2 => vec![self.text("prefix")?.unwrap_or_default()],
+            Kind::SignMany => self.texts("paths")?,
+            Kind::RemoveMany => self.texts("prefixes")?,
             Kind::Copy | Kind::Move => {
-                self.bucket = self.text("bucketId").map(Cow::Owned);
-                self.text("sourceKey").into_iter().collect()
+                self.bucket = self.text("bucketId")?.map(Cow::Owned);
+                self.text("sourceKey")?.into_iter().collect()
             }
             Kind::UploadBegins => {
                 let metadata = asked.headers.get(UPLOAD_METADATA).and_then(|m| m.to_str().ok());
@@ -80,35 +85,35 @@ impl<'m, 'a> Meant<'m, 'a> {
                 self.bucket = bucket.map(Cow::Owned);
                 object.into_iter().collect()
             }
-            Kind::UploadGoesOn => return,
+            Kind::UploadGoesOn => return Ok(()),
             _ => endpoint.rest(asked.tail).map(Cow::into_owned).into_iter().collect(),
         };
-        let Some(bucket) = self.bucket.as_deref() else { return };
+        let Some(bucket) = self.bucket.as_deref() else { return Ok(()) };
         let borrowed: Vec<&str> = names.iter().map(String::as_str).collect();
         self.reading = map.read(bucket, &borrowed, naming);
         if naming == Naming::Object {
             self.objects = names;
         }
         if matches!(endpoint.kind, Kind::Copy | Kind::Move) {
-            let key = self.text("destinationKey").unwrap_or_default();
-            let to = self.text("destinationBucket").filter(|to| !to.is_empty());
+            let key = self.text("destinationKey")?.unwrap_or_default();
+            let to = self.text("destinationBucket")?.filter(|to| !to.is_empty());
             let to = to.unwrap_or_else(|| bucket.to_owned());
             let reading = map.read(&to, &[&key], Naming::Object);
             self.destination = Some((to, reading, key));
         }
+        Ok(())
     }
 
-    /// A text of the body.
-    fn text(&self, key: &str) -> Option<String> {
-        let (_, root) = self.body.as_ref()?;
-        root.member(key)?.text().map(Cow::into_owned)
+    /// A text of the body; `None` when there is none, or null.
+    fn text(&self, key: &str) -> Result<Option<String>, Refused> {
+        let value = self.body.as_ref().and_then(|(_, root)| root.member(key));
+        value.filter(|value| !value.is_null()).map(owned).transpose()
     }
 
     /// A list of texts of the body.
-    fn texts(&self, key: &str) -> Vec<String> {
-        let Some((_, root)) = &self.body else { return Vec::new() };
-        let items = root.member(key).map(Value::items).unwrap_or_default();
-        items.into_iter().filter_map(Value::text).map(Cow::into_owned).collect()
+    fn texts(&self, key: &str) -> Result<Vec<String>, Refused> {
+        let value = self.body.as_ref().and_then(|(_, root)| root.member(key));
+        value.map(listed).unwrap_or_default().into_iter().map(owned).collect()
     }
 
     /// The one owner of all that is named, if there is one.
@@ -143,7 +148,10 @@ impl<'m, 'a> Meant<'m, 'a> {
             }
             (_, None) => return None,
             (Kind::List, Some(words)) => {
-                edit(&mut editor, root.member("prefix"), |prefix| words.folder(prefix));
+                match root.member("prefix").filter(|prefix| !prefix.is_null()) {
+                    Some(prefix) => edit(&mut editor, Some(prefix), |prefix| words.folder(prefix)),
+                    None => editor.set(root, "prefix", &words.folder("").unwrap_or_default()),
+                }
             }
             (Kind::ListV2, Some(words)) => {
                 match root.member("prefix").filter(|prefix| !prefix.is_nothing()) {
@@ -154,7 +162,7 @@ impl<'m, 'a> Meant<'m, 'a> {
             }
             (Kind::SignMany | Kind::RemoveMany, Some(words)) => {
                 let key = if kind == Kind::SignMany { "paths" } else { "prefixes" };
-                for name in root.member(key).map(Value::items).unwrap_or_default() {
+                for name in root.member(key).map(listed).unwrap_or_default() {
                     edit(&mut editor, Some(name), |name| words.name(name));
                 }
             }
@@ -169,6 +177,16 @@ impl<'m, 'a> Meant<'m, 'a> {
         }
         editor.done()
     }
+}
+
+/// The values of a list. What is no list is a list of one: Storage's validation takes it for that (Ajv, `coerceTypes: "array"`).
+fn listed(value: Value<'_>) -> Vec<Value<'_>> {
+    if value.is_list() { value.items() } else { vec![value] }
+}
+
+/// A name. What is no text would become one behind us (`5` is `"5"`, `["a"]` is `"a"`), and mean what was not said in the side's words.
+fn owned(value: Value<'_>) -> Result<String, Refused> {
+    value.text().map(Cow::into_owned).ok_or(Refused::Unreadable)
 }
 
 /// A copy or a move: both ends, and the second bucket where the two are no longer the same.

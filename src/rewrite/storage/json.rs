@@ -20,11 +20,12 @@ pub(crate) struct Editor<'a> {
 pub(crate) struct Value<'a>(&'a RawValue);
 
 impl<'a> Editor<'a> {
-    /// Begins; `None` when it is no JSON.
+    /// Begins; `None` when it is no JSON, or has members whose names are no texts (half a surrogate pair): others would read these.
     pub(crate) fn read(bytes: &'a [u8]) -> Option<(Self, Value<'a>)> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let root: &RawValue = serde_json::from_str(text).ok()?;
-        Some((Self { text, splices: Splices::default() }, Value(root)))
+        let root = Value(serde_json::from_str(text).ok()?);
+        root.readable_members()?;
+        Some((Self { text, splices: Splices::default() }, root))
     }
 
     /// Puts a text in the place of a value.
@@ -81,16 +82,29 @@ impl<'a> Value<'a> {
         matches!(self.0.get(), "null" | "\"\"" | "false" | "0")
     }
 
+    /// Whether it is null.
+    pub(crate) fn is_null(self) -> bool {
+        self.0.get() == "null"
+    }
+
+    /// Whether it is an array.
+    pub(crate) fn is_list(self) -> bool {
+        self.0.get().starts_with('[')
+    }
+
     /// Its members, in order and with repetitions; none if it is no object.
     pub(crate) fn members(self) -> Vec<(String, Self)> {
+        self.readable_members().unwrap_or_default()
+    }
+
+    /// The same; `None` when a name can't be read.
+    fn readable_members(self) -> Option<Vec<(String, Self)>> {
         let mut found = Vec::new();
         if self.0.get().starts_with('{') {
             let mut reader = serde_json::Deserializer::from_str(self.0.get());
-            if reader.deserialize_map(Members(&mut found)).is_err() {
-                found.clear();
-            }
+            reader.deserialize_map(Members(&mut found)).ok()?;
         }
-        found
+        Some(found)
     }
 
     /// The last member of this name, which is the one that counts; `None` if there is none.
@@ -101,7 +115,7 @@ impl<'a> Value<'a> {
     /// Its items; none if it is no array.
     pub(crate) fn items(self) -> Vec<Self> {
         let mut found = Vec::new();
-        if self.0.get().starts_with('[') {
+        if self.is_list() {
             let mut reader = serde_json::Deserializer::from_str(self.0.get());
             if reader.deserialize_seq(Items(&mut found)).is_err() {
                 found.clear();
@@ -173,7 +187,7 @@ mod tests {
         let (mut editor, root) = Editor::read(br#"{"a":"b"}"#).unwrap();
         editor.replace(root.member("a").unwrap(), "b");
         assert_eq!(editor.done(), None);
-        for bad in [&b""[..], b"{", b"\xff", b"{} x"] {
+        for bad in [&b""[..], b"{", b"\xff", b"{} x", br#"{"a":1,"\ud800":2}"#] {
             assert!(Editor::read(bad).is_none());
         }
         let deep = "[".repeat(100_000);
