@@ -61,8 +61,8 @@ let samples = [];
 say(bold('Cutover: two projects, forty users, one number'));
 const stack = await startStack();
 stack.processes.exitOnSignal = leave ? undefined : 0;
-const routes = { storage: 'rollout', realtime: 'rollout', functions: 'rollout' };
-const proxy = await startCutover(stack.processes, stack, { ports: PREFERRED_PORTS, routes, sections: SECTIONS });
+
+const proxy = await startCutover(stack.processes, stack, { ports: PREFERRED_PORTS, sections: SECTIONS });
 const key = stack.old.anonKey;
 say(`  OLD      ${stack.old.url}   everything in one schema, public`);
 say(`  NEW      ${stack.new.url}   the same rows in a schema per domain, some tables renamed`);

@@ -21,9 +21,9 @@ const USER_BROADCAST: u8 = 4;
 /// Reads a frame of the client's; `None` for a kind that clients do not send, and for lengths that lie.
 pub(super) fn from_client(bytes: &[u8]) -> Option<Header<'_>> {
     // Lengths of join_ref, ref, topic, event; kind 3 has those of the metadata and an encoding behind them.
-    let fixed = match bytes.first()? {
-        &PUSH => 5,
-        &USER_BROADCAST_PUSH => 7,
+    let fixed = match *bytes.first()? {
+        PUSH => 5,
+        USER_BROADCAST_PUSH => 7,
         _ => return None,
     };
     let lengths = [length(bytes, 1)?, length(bytes, 2)?, length(bytes, 3)?];
@@ -33,15 +33,15 @@ pub(super) fn from_client(bytes: &[u8]) -> Option<Header<'_>> {
 /// Reads a frame of a server's; `None` for a kind that servers do not send, and for lengths that lie.
 pub(super) fn from_server(bytes: &[u8]) -> Option<Header<'_>> {
     let at = |index| length(bytes, index);
-    match bytes.first()? {
+    match *bytes.first()? {
         // Lengths of join_ref, topic, event: a push has no ref on the way down.
-        &PUSH => read(bytes, 4, &[at(1)?, at(2)?], None, 1, false),
+        PUSH => read(bytes, 4, &[at(1)?, at(2)?], None, 1, false),
         // Lengths of join_ref, ref, topic, status.
-        &REPLY => read(bytes, 5, &[at(1)?, at(2)?, at(3)?], Some(1), 2, true),
+        REPLY => read(bytes, 5, &[at(1)?, at(2)?, at(3)?], Some(1), 2, true),
         // Lengths of topic, event.
-        &BROADCAST => read(bytes, 3, &[at(1)?], None, 0, false),
+        BROADCAST => read(bytes, 3, &[at(1)?], None, 0, false),
         // Lengths of topic, event, metadata; an encoding.
-        &USER_BROADCAST => read(bytes, 5, &[at(1)?], None, 0, false),
+        USER_BROADCAST => read(bytes, 5, &[at(1)?], None, 0, false),
         _ => None,
     }
 }

@@ -86,7 +86,9 @@ pub fn script(data: &[u8]) -> Result<(), &'static str> {
         if session.channels.len() > world.settings.channels {
             return Err("more channels than allowed");
         }
-        let _: bool = session.has_to_move(&mut world);
+        if session.has_to_move(&mut world) && !open.old && !open.new {
+            return Err("nothing is open, and has to move");
+        }
     }
     Ok(())
 }

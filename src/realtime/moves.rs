@@ -39,7 +39,7 @@ impl Session {
     }
 
     /// Prepares the leg on `to`.
-    fn begin(&mut self, topic: &str, to: Side, turn: &mut Turn<'_>) -> Move {
+    fn begin(&mut self, topic: &str, to: Side, turn: &Turn<'_>) -> Move {
         let Some(channel) = self.channels.get(topic) else { return Move::Impossible };
         let upstream = spread(&channel.bindings, to, turn.ground);
         if upstream.len() > turn.ground.settings().bindings {

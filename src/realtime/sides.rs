@@ -261,7 +261,7 @@ impl Session {
 
     /// Anything else that a side tells on its own.
     fn told(
-        &mut self,
+        &self,
         side: Side,
         own: &str,
         message: &Message<'_>,
@@ -299,7 +299,7 @@ impl Session {
     }
 
     /// Whether the client hears a binary frame: what is of a room comes from where the room is.
-    pub(super) fn hears_binary(&mut self, side: Side, header: Header<'_>) -> bool {
+    pub(super) fn hears_binary(&self, side: Side, header: Header<'_>) -> bool {
         if header.is_reply && is_own(Some(header.reference)) {
             return false;
         }

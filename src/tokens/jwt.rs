@@ -17,8 +17,7 @@ pub const LONGEST_TOKEN: usize = 16 * 1024;
 /// How far clocks may differ, in seconds: `PostgREST`'s own leeway for `exp` and `nbf`.
 pub const LEEWAY: u64 = 30;
 
-/// A token in compact form (RFC 7515 3.1), read but not verified.
-#[derive(Debug)]
+/// A token in compact form (RFC 7515 3.1), read but not verified. Without `Debug`: a token is a secret.
 pub(super) struct Jwt<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) kid: Option<String>,
@@ -39,7 +38,7 @@ struct Header {
 }
 
 /// The claims that decide whether, and how, a token is signed again.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct Terms {
     #[serde(default, deserialize_with = "number")]
     exp: Option<f64>,

@@ -199,6 +199,10 @@ fn a_kid_chooses_the_key_and_a_key_its_algorithm() {
             forged(json!({"alg": "ES256", "kid": "old-es256"}), &|_| Vec::new()),
         ),
         ("zeros", forged(json!({"alg": "ES256", "kid": "old-es256"}), &|_| vec![0; 64])),
+        (
+            "the secret under another algorithm",
+            forged(json!({"alg": "ES256"}), &hmac(OLD_SECRET.into())),
+        ),
         ("an empty secret", forged(json!({"alg": "HS256"}), &hmac(Vec::new()))),
         ("a secret beside it", forged(json!({"alg": "HS256"}), &hmac(b"guessed".to_vec()))),
     ] {
@@ -388,6 +392,8 @@ fn the_cache_is_bounded_and_forgets_at_the_end_and_with_every_change() {
         cache.answer(settings, published, token, Side::New, now)
     };
     let Answer::Instead(first) = ask(&settings, &none(), &token, NOW) else { panic!() };
+    let shown = format!("{cache:?} {first:?}");
+    assert!(!shown.contains(&token) && !shown.contains(first.expose()), "{shown}");
     assert_eq!(ask(&settings, &none(), &token, NOW + 1), Answer::Instead(first));
     assert_eq!(cache.len(), (1, 0));
     assert_eq!(cache.answer(&settings, &none(), &token, Side::Old, NOW), Answer::Untouched);

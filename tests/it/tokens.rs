@@ -270,7 +270,7 @@ async fn keys_stay_while_nothing_better_is_answered() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_verified_arrives_as_it_was_sent() {
+async fn trap_17_what_can_not_be_verified_arrives_as_it_was_sent() {
     let world = secrets().await;
     let good = made_by(&SigningKey::legacy(OLD_SECRET), &claims());
     let mut expired = claims();

@@ -200,7 +200,7 @@ impl Socket {
     async fn client_said(&mut self, heard: Heard) -> Result<(), End> {
         match heard {
             Heard::Frame(frame) => {
-                self.fetch_token(&frame).await;
+                self.wait_for_keys(&frame).await;
                 self.ask(|session, ground, actions| session.from_client(frame, ground, actions));
                 self.act().await
             }

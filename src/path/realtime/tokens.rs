@@ -2,27 +2,20 @@
 
 use serde_json::Value;
 
-use super::ground::Here;
 use super::socket::Socket;
-use crate::realtime::session::{Frame, Ground, Holder, Version};
-use crate::side::Side;
+use crate::realtime::session::{Frame, Version};
 use crate::tokens::Mode;
 
 impl Socket {
-    /// Lets the worker learn how both sides say the token of this frame, if it has one, before the session asks. Whether it could or
+    /// Waits, bounded, for the keys of the tokens in this frame, before the session asks how they are said. Whether they came or
     /// not, the frame goes on.
-    pub(super) async fn fetch_token(&self, frame: &Frame) {
+    pub(super) async fn wait_for_keys(&self, frame: &Frame) {
         let snapshot = self.worker.snapshot();
         if snapshot.tokens.mode != Mode::Exchange {
             return;
         }
         for token in tokens_in(frame, self.session.version()) {
-            let mut here = Here { facts: &self.facts, worker: &self.worker, snapshot: &snapshot };
-            let Holder::Token(identity) = here.holder(&token) else { continue };
-            let (side, rooms) = (here.side_of(&identity), here.rooms());
-            for side in Side::ALL.into_iter().filter(|each| *each == side || *each == rooms) {
-                let _token = self.worker.token_for(&snapshot, &token, side).await;
-            }
+            self.worker.keys_for(&snapshot, &token).await;
         }
     }
 }

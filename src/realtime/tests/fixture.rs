@@ -129,11 +129,11 @@ impl Socket {
         actions.iter().map(shown).collect()
     }
 
-    pub(super) fn old(&mut self, text: &str) -> Vec<String> {
+    pub(super) fn old_says(&mut self, text: &str) -> Vec<String> {
         self.side(Side::Old, text)
     }
 
-    pub(super) fn new(&mut self, text: &str) -> Vec<String> {
+    pub(super) fn new_says(&mut self, text: &str) -> Vec<String> {
         self.side(Side::New, text)
     }
 }

@@ -385,7 +385,7 @@ impl Play {
     }
 
     /// What a channel hears of a row: wording and ids, asked of the client's bindings alone.
-    fn expected(wanted: &Wanted, row: usize, side: Side) -> Vec<((String, String), HashSet<u64>)> {
+    fn expected(wanted: &Wanted, row: usize) -> Vec<((String, String), HashSet<u64>)> {
         let (old, new_schema, new_name) = TABLES[row];
         let mut heard: Vec<((String, String), HashSet<u64>)> = Vec::new();
         let joined = wanted.joined.as_ref().unwrap().as_array().unwrap();
@@ -401,7 +401,6 @@ impl Play {
             } else {
                 continue;
             };
-            let _ = side;
             let id = listed["id"].as_u64().unwrap();
             match heard.iter_mut().find(|(known, _)| *known == words) {
                 Some((_, ids)) => {
@@ -432,9 +431,7 @@ impl Play {
             self.change(row);
             self.deliver_all();
             for (topic, wanted) in &self.wanted {
-                let token = USERS[wanted.user].strip_prefix("u:").unwrap_or_default();
-                let side = self.world.users.get(token).copied().unwrap_or(Side::Old);
-                let mut expected = Self::expected(wanted, row, side);
+                let mut expected = Self::expected(wanted, row);
                 for (_, payload) in self.heard.iter().filter(|(heard, _)| heard == topic) {
                     let word = |name: &str| payload["data"][name].as_str().unwrap().to_owned();
                     let words = (word("schema"), word("table"));

@@ -44,7 +44,7 @@ fn with_id(binding: &str, id: u32) -> String {
 fn anonymous() -> Socket {
     let mut socket = socket(Version::V2);
     socket.client(&join(A, 1, KEYS, "old-anon"));
-    let answer = socket.old(&ok("1", "1", A, &with_id(KEYS, 50)));
+    let answer = socket.old_says(&ok("1", "1", A, &with_id(KEYS, 50)));
     assert_eq!(answer, [format!("client < {}", ok("1", "1", A, &with_id(KEYS, 1)))]);
     socket
 }
@@ -60,35 +60,35 @@ fn trap_22_a_token_after_the_join_moves_the_changes_and_nothing_else() {
 
     // Until the new side has it, the old side is heard.
     let heard = [format!("client < {}", event(A, 1, "public", "vendor_api_keys"))];
-    assert_eq!(socket.old(&event(A, 50, "public", "vendor_api_keys")), heard);
-    assert!(socket.new(&ok("1", "cutover:1", A, &with_id(KEYS_NEW, 60))).is_empty());
-    assert!(socket.old(&event(A, 50, "public", "vendor_api_keys")).is_empty());
-    assert_eq!(socket.new(&event(A, 60, "vendors", "api_keys")), heard);
+    assert_eq!(socket.old_says(&event(A, 50, "public", "vendor_api_keys")), heard);
+    assert!(socket.new_says(&ok("1", "cutover:1", A, &with_id(KEYS_NEW, 60))).is_empty());
+    assert!(socket.old_says(&event(A, 50, "public", "vendor_api_keys")).is_empty());
+    assert_eq!(socket.new_says(&event(A, 60, "vendors", "api_keys")), heard);
 
     // Trap 27: whether the subscription lives is told by `system`, and by the side that has it.
     let said = system(A, "postgres_changes", "Subscribed to PostgreSQL");
-    assert_eq!(socket.new(&said), [format!("client < {said}")]);
-    assert!(socket.old(&said).is_empty());
+    assert_eq!(socket.new_says(&said), [format!("client < {said}")]);
+    assert!(socket.old_says(&said).is_empty());
     let said = system(A, "system", "x");
-    assert_eq!(socket.old(&said), [format!("client < {said}")]);
-    assert!(socket.new(&said).is_empty());
+    assert_eq!(socket.old_says(&said), [format!("client < {said}")]);
+    assert!(socket.new_says(&said).is_empty());
 
     // Back to somebody of old: the room's join still has the bindings, so nothing has to be joined.
     let actions = socket.client(&token(A, "u:bob"));
     assert_eq!(actions.len(), 3, "{actions:?}");
     assert_eq!(actions[2], r#"new < ["1","cutover:2","realtime:a","phx_leave",{}]"#);
-    assert_eq!(socket.old(&event(A, 50, "public", "vendor_api_keys")), heard);
-    assert!(socket.new(r#"["1","1","realtime:a","phx_close",{}]"#).is_empty());
+    assert_eq!(socket.old_says(&event(A, 50, "public", "vendor_api_keys")), heard);
+    assert!(socket.new_says(r#"["1","1","realtime:a","phx_close",{}]"#).is_empty());
     let answer = r#"["1","cutover:2","realtime:a","phx_reply",{"status":"ok","response":{}}]"#;
-    assert_eq!(socket.new(answer), ["shut new"]);
+    assert_eq!(socket.new_says(answer), ["shut new"]);
 }
 
 #[test]
 fn changes_that_come_to_the_rooms_side_join_it_again_and_keep_the_client_present() {
     let mut socket = socket(Version::V2);
     socket.client(&join(A, 1, KEYS, "u:ada"));
-    socket.old(&ok("1", "1", A, ""));
-    assert_eq!(socket.new(&ok("1", "1", A, &with_id(KEYS_NEW, 60))).len(), 1);
+    socket.old_says(&ok("1", "1", A, ""));
+    assert_eq!(socket.new_says(&ok("1", "1", A, &with_id(KEYS_NEW, 60))).len(), 1);
     let track = r#"["1","4","realtime:a","presence",{"type":"presence","event":"track","payload":{"n":1}}]"#;
     assert_eq!(socket.client(track), [format!("old < {track}")]);
 
@@ -99,12 +99,12 @@ fn changes_that_come_to_the_rooms_side_join_it_again_and_keep_the_client_present
     assert_eq!(actions[3], format!("old < {}", track.replace("\"4\"", "\"cutover:2\"")));
 
     // The server closes what it joins again; the client is not told.
-    assert!(socket.old(r#"["1","1","realtime:a","phx_close",{}]"#).is_empty());
-    let actions = socket.old(&ok("1", "cutover:1", A, &with_id(KEYS, 50)));
+    assert!(socket.old_says(r#"["1","1","realtime:a","phx_close",{}]"#).is_empty());
+    let actions = socket.old_says(&ok("1", "cutover:1", A, &with_id(KEYS, 50)));
     assert_eq!(actions, [r#"new < ["1","cutover:3","realtime:a","phx_leave",{}]"#]);
     let answer = r#"["1","cutover:2","realtime:a","phx_reply",{"status":"ok","response":{}}]"#;
-    assert!(socket.old(answer).is_empty());
-    assert_eq!(socket.old(&event(A, 50, "public", "vendor_api_keys")).len(), 1);
+    assert!(socket.old_says(answer).is_empty());
+    assert_eq!(socket.old_says(&event(A, 50, "public", "vendor_api_keys")).len(), 1);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_move_that_fails_ends_the_socket_with_1012() {
     for answer in [refused, other_bindings, closed] {
         let mut socket = anonymous();
         socket.client(&token(A, "u:ada"));
-        assert_eq!(socket.new(answer), ["close 1012"], "trap 25: {answer}");
+        assert_eq!(socket.new_says(answer), ["close 1012"], "trap 25: {answer}");
     }
 }
 
@@ -123,7 +123,7 @@ fn a_move_that_fails_ends_the_socket_with_1012() {
 fn a_key_of_the_new_kind_leaves_the_channel_whose_it_was() {
     let mut socket = anonymous();
     socket.client(&token(A, "u:ada"));
-    socket.new(&ok("1", "cutover:1", A, &with_id(KEYS_NEW, 60)));
+    socket.new_says(&ok("1", "cutover:1", A, &with_id(KEYS_NEW, 60)));
     let key = token(A, "sb_publishable_x");
     assert_eq!(socket.client(&key), [format!("old < {key}"), format!("new < {key}")]);
 }
@@ -151,7 +151,7 @@ fn socket_on_new_rooms() -> Socket {
 fn a_token_that_the_join_did_not_have_is_added_to_the_join_elsewhere() {
     let mut socket = socket(Version::V2);
     socket.client(&join(A, 1, KEYS, "x").replace(r#","access_token":"x""#, ""));
-    socket.old(&ok("1", "1", A, &with_id(KEYS, 50)));
+    socket.old_says(&ok("1", "1", A, &with_id(KEYS, 50)));
     let actions = socket.client(&token(A, "u:ada"));
     let payload = r#""phx_join",{"access_token":"u:ada","config":{"#;
     assert!(actions[2].contains(payload), "{actions:?}");
@@ -161,15 +161,15 @@ fn a_token_that_the_join_did_not_have_is_added_to_the_join_elsewhere() {
 fn trap_26_a_room_is_on_one_side_whoever_is_in_it() {
     let mut socket = socket(Version::V2);
     socket.client(&join(A, 1, KEYS, "u:ada"));
-    socket.old(&ok("1", "1", A, ""));
-    socket.new(&ok("1", "1", A, &with_id(KEYS_NEW, 60)));
+    socket.old_says(&ok("1", "1", A, ""));
+    socket.new_says(&ok("1", "1", A, &with_id(KEYS_NEW, 60)));
     let broadcast =
         r#"["1","3","realtime:a","broadcast",{"type":"broadcast","event":"e","payload":{}}]"#;
     assert_eq!(socket.client(broadcast), [format!("old < {broadcast}")]);
     for event in ["broadcast", "presence_state", "presence_diff", "whatever"] {
         let frame = format!(r#"[null,null,"realtime:a","{event}",{{}}]"#);
-        assert_eq!(socket.old(&frame), [format!("client < {frame}")]);
-        assert!(socket.new(&frame).is_empty(), "{event} of a room that is elsewhere");
+        assert_eq!(socket.old_says(&frame), [format!("client < {frame}")]);
+        assert!(socket.new_says(&frame).is_empty(), "{event} of a room that is elsewhere");
     }
     // Without changes, the user's side is not asked at all.
     let other = join("realtime:b", 2, "", "u:ada");
@@ -180,16 +180,16 @@ fn trap_26_a_room_is_on_one_side_whoever_is_in_it() {
 fn a_leave_goes_to_both_legs_and_is_answered_once() {
     let mut socket = socket(Version::V2);
     socket.client(&join(A, 1, KEYS, "u:ada"));
-    socket.old(&ok("1", "1", A, ""));
-    socket.new(&ok("1", "1", A, &with_id(KEYS_NEW, 60)));
+    socket.old_says(&ok("1", "1", A, ""));
+    socket.new_says(&ok("1", "1", A, &with_id(KEYS_NEW, 60)));
     let leave = r#"["1","5","realtime:a","phx_leave",{}]"#;
     assert_eq!(socket.client(leave), [format!("old < {leave}"), format!("new < {leave}")]);
     let answer = r#"["1","5","realtime:a","phx_reply",{"status":"ok","response":{}}]"#;
     let close = r#"["1","1","realtime:a","phx_close",{}]"#;
-    assert!(socket.old(answer).is_empty());
-    assert_eq!(socket.old(close), [format!("client < {close}")]);
-    assert_eq!(socket.new(answer), [format!("client < {answer}"), "shut new".to_owned()]);
-    assert!(socket.new(close).is_empty());
+    assert!(socket.old_says(answer).is_empty());
+    assert_eq!(socket.old_says(close), [format!("client < {close}")]);
+    assert_eq!(socket.new_says(answer), [format!("client < {answer}"), "shut new".to_owned()]);
+    assert!(socket.new_says(close).is_empty());
 }
 
 #[test]
@@ -214,8 +214,8 @@ fn a_crash_of_either_leg_is_told_once() {
     for (bad, good) in [(Side::Old, Side::New), (Side::New, Side::Old)] {
         let mut socket = socket(Version::V2);
         socket.client(&join(A, 1, KEYS, "u:ada"));
-        socket.old(&ok("1", "1", A, ""));
-        socket.new(&ok("1", "1", A, &with_id(KEYS_NEW, 60)));
+        socket.old_says(&ok("1", "1", A, ""));
+        socket.new_says(&ok("1", "1", A, &with_id(KEYS_NEW, 60)));
         let crash = r#"["1","1","realtime:a","phx_error",{}]"#;
         let actions = socket.side(bad, crash);
         assert_eq!(actions[0], format!("client < {crash}"));
@@ -231,11 +231,11 @@ fn heartbeats_are_answered_when_every_side_is_alive() {
     let beat = r#"[null,"7","phoenix","heartbeat",{}]"#;
     let answer = r#"[null,"7","phoenix","phx_reply",{"status":"ok","response":{}}]"#;
     assert_eq!(socket.client(beat), ["open old".to_owned(), format!("old < {beat}")]);
-    assert_eq!(socket.old(answer), [format!("client < {answer}")]);
+    assert_eq!(socket.old_says(answer), [format!("client < {answer}")]);
     socket.client(&join(A, 1, KEYS, "u:ada"));
     assert_eq!(socket.client(beat), [format!("old < {beat}"), format!("new < {beat}")]);
-    assert!(socket.old(answer).is_empty(), "the other side may be dead");
-    assert_eq!(socket.new(answer), [format!("client < {answer}")]);
+    assert!(socket.old_says(answer).is_empty(), "the other side may be dead");
+    assert_eq!(socket.new_says(answer), [format!("client < {answer}")]);
 }
 
 #[test]
@@ -288,17 +288,20 @@ fn trap_24_the_old_api_names_its_table_in_the_topic() {
     };
     let asked = r#"{"schema":"public","table":"vendor_api_keys","filter":"user_id=eq.7","id":1}"#;
     let listed = r#"{"id":9,"schema":"vendors","table":"api_keys","filter":"user_id=eq.7"}"#;
-    assert_eq!(socket.new(&reply(there, listed)), [format!("client < {}", reply(topic, asked))]);
+    assert_eq!(
+        socket.new_says(&reply(there, listed)),
+        [format!("client < {}", reply(topic, asked))]
+    );
     let event = |topic: &str, schema: &str, table: &str| {
         format!(
             r#"{{"topic":"{topic}","event":"INSERT","payload":{{"type":"INSERT","table":"{table}","schema":"{schema}","record":{{"n":1.0}}}},"ref":null}}"#
         )
     };
     assert_eq!(
-        socket.new(&event(there, "vendors", "api_keys")),
+        socket.new_says(&event(there, "vendors", "api_keys")),
         [format!("client < {}", event(topic, "public", "vendor_api_keys"))]
     );
-    assert!(socket.new(&event(there, "vendorsX", "api_keys")).is_empty(), "trap 48");
+    assert!(socket.new_says(&event(there, "vendorsX", "api_keys")).is_empty(), "trap 48");
     let leave = |topic: &str| {
         format!(
             r#"{{"topic":"{topic}","event":"phx_leave","payload":{{}},"ref":"2","join_ref":"1"}}"#
@@ -306,7 +309,7 @@ fn trap_24_the_old_api_names_its_table_in_the_topic() {
     };
     assert_eq!(socket.client(&leave(topic)), [format!("new < {}", leave(there))]);
     let answer = |topic: &str| reply(topic, "").replace("\"ref\":\"1\"", "\"ref\":\"2\"");
-    assert_eq!(socket.new(&answer(there)), [format!("client < {}", answer(topic))]);
+    assert_eq!(socket.new_says(&answer(there)), [format!("client < {}", answer(topic))]);
 }
 
 #[test]
@@ -331,9 +334,12 @@ fn topics_of_the_old_api_that_one_topic_cannot_say_are_refused() {
 fn trap_48_what_like_finds_beside_is_dropped() {
     let mut socket = anonymous();
     for (schema, table) in [("publicX", "vendor_api_keys"), ("public", "vendorXapi_keys")] {
-        assert!(socket.old(&event(A, 50, schema, table)).is_empty());
+        assert!(socket.old_says(&event(A, 50, schema, table)).is_empty());
     }
-    assert!(socket.old(&event(A, 51, "public", "vendor_api_keys")).is_empty(), "no id of ours");
+    assert!(
+        socket.old_says(&event(A, 51, "public", "vendor_api_keys")).is_empty(),
+        "no id of ours"
+    );
 }
 
 #[test]
@@ -346,13 +352,13 @@ fn one_event_is_told_once_for_each_wording() {
         .iter()
         .map(|binding| with_id(binding, if binding.contains("vendors") { 8 } else { 9 }))
         .collect();
-    let answer = socket.new(&ok("1", "1", A, &listed.join(",")));
+    let answer = socket.new_says(&ok("1", "1", A, &listed.join(",")));
     assert!(answer[0].ends_with(&format!(
         "{},{}]}}}}]",
         r#"{"event":"*","schema":"public","id":3}"#,
         with_id(KEYS, 1)
     )));
-    let heard = socket.new(&event(A, 8, "vendors", "api_keys").replace("[8]", "[9,8]"));
+    let heard = socket.new_says(&event(A, 8, "vendors", "api_keys").replace("[8]", "[9,8]"));
     let frame = |ids: &str, schema, table| {
         format!("client < {}", event(A, 0, schema, table).replace("[0]", ids))
     };
@@ -361,14 +367,14 @@ fn one_event_is_told_once_for_each_wording() {
         [frame("[3,1]", "public", "vendor_api_keys"), frame("[2]", "vendors", "api_keys")]
     );
     // A table of new that the map does not know is no part of the old schema.
-    assert!(socket.new(&event(A, 9, "billing", "unknown")).is_empty());
+    assert!(socket.new_says(&event(A, 9, "billing", "unknown")).is_empty());
 }
 
 #[test]
 fn a_status_names_the_table_as_the_client_does() {
     let mut socket = socket_on_new_rooms();
     socket.client(&join(A, 1, KEYS, "u:ada"));
-    socket.new(&ok("1", "1", A, &with_id(KEYS_NEW, 8)));
+    socket.new_says(&ok("1", "1", A, &with_id(KEYS_NEW, 8)));
     let status = |words: &str| {
         system(
             A,
@@ -377,7 +383,7 @@ fn a_status_names_the_table_as_the_client_does() {
         )
     };
     assert_eq!(
-        socket.new(&status("schema: vendors, table: api_keys")),
+        socket.new_says(&status("schema: vendors, table: api_keys")),
         [format!("client < {}", status("schema: public, table: vendor_api_keys"))]
     );
 }
@@ -387,7 +393,7 @@ fn frames_that_are_not_understood_are_passed() {
     let mut socket = socket(Version::V2);
     for junk in ["", "{}", "[1,2]", r#"["1","1","realtime:a","phx_join"]"#, "[null,null,7,8,9]"] {
         assert_eq!(socket.client(junk).last().unwrap(), &format!("old < {junk}"));
-        assert_eq!(socket.old(junk), [format!("client < {junk}")]);
+        assert_eq!(socket.old_says(junk), [format!("client < {junk}")]);
     }
 }
 

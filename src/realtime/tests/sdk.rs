@@ -22,13 +22,13 @@ fn a_user_of_old_is_served_with_the_very_same_bytes() {
     assert_eq!(socket.client(&join), ["open old".to_owned(), format!("old < {join}")]);
     let reply = r#"["6","6","realtime:room1","phx_reply",{"status":"ok","response":{"postgres_changes":[{"id":7781,"event":"*","schema":"public","table":"memory_entries"}]}}]"#;
     assert_eq!(
-        socket.old(reply),
+        socket.old_says(reply),
         [
             r#"client < ["6","6","realtime:room1","phx_reply",{"status":"ok","response":{"postgres_changes":[{"event":"*","schema":"public","table":"memory_entries","id":1}]}}]"#
         ]
     );
     let event = r#"[null,null,"realtime:room1","postgres_changes",{"ids":[7781],"data":{"schema":"public","table":"memory_entries","commit_timestamp":"2026-11-21T10:00:00Z","type":"INSERT","columns":[{"name":"id","type":"int8"}],"record":{"id":9007199254740993.50},"errors":null}}]"#;
-    assert_eq!(socket.old(event), [format!("client < {}", event.replace("7781", "1"))]);
+    assert_eq!(socket.old_says(event), [format!("client < {}", event.replace("7781", "1"))]);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn trap_23_the_reply_lists_the_bindings_as_the_client_wrote_them() {
         let with_id =
             |binding: &str, id| format!("{},\"id\":{id}}}", binding.trim_end_matches('}'));
         assert_eq!(
-            socket.new(&reply(&with_id(there, 99))),
+            socket.new_says(&reply(&with_id(there, 99))),
             [format!("client < {}", reply(&with_id(binding, 1)))]
         );
     }
@@ -102,10 +102,10 @@ fn trap_24_vsn_1_joins_are_split_and_answered_once() {
             r#"{{"topic":"realtime:room1","event":"phx_reply","payload":{{"response":{{"postgres_changes":[{list}]}},"status":"ok"}},"ref":"1"}}"#
         )
     };
-    assert!(socket.old(&reply("")).is_empty(), "the changes are not joined yet");
+    assert!(socket.old_says(&reply("")).is_empty(), "the changes are not joined yet");
     let there = r#"{"id":5,"event":"*","schema":"security_service","table":"memory_entries"}"#;
     let here = r#"{"event":"*","schema":"public","table":"memory_entries","id":1}"#;
-    assert_eq!(socket.new(&reply(there)), [format!("client < {}", reply(here))]);
+    assert_eq!(socket.new_says(&reply(there)), [format!("client < {}", reply(here))]);
 
     let event = |schema: &str, id: u32| {
         format!(
@@ -113,7 +113,7 @@ fn trap_24_vsn_1_joins_are_split_and_answered_once() {
         )
     };
     assert_eq!(
-        socket.new(&event("security_service", 5)),
+        socket.new_says(&event("security_service", 5)),
         [format!("client < {}", event("public", 1))]
     );
 }

@@ -40,8 +40,8 @@ intelligence_usage_logs = "intelligence.usage_logs"
 match_memories = "security_service"
 `;
 
-/** A configuration for both projects of a pair, as text. `rollout` and `routes` add or replace keys of their sections, `routes: null`
- * leaves every route at its default; `sections` is more TOML. A pair whose `tokens` is `exchange` has its signing keys in it. */
+/** A configuration for both projects of a pair, as text. `rollout` and `routes` add or replace keys of their sections; `sections` is
+ * more TOML. A pair whose `tokens` is `exchange` has its signing keys in it. */
 export function configText(stack, { port, adminPort, percentage = 0, rollout = {}, routes = {}, sections = '', auditFile = '' }) {
   const project = (name) => `
 [projects.${name}]
@@ -64,7 +64,8 @@ ${section({ salt: SALT, audit_file: auditFile, ...rollout })}
 
 ${stack.tokens ? `[tokens]\nmode = "${stack.tokens}"` : ''}
 
-${routes ? `[routes]\n${section({ rest: 'rollout', auth: 'old', storage: 'old', realtime: 'old', functions: 'old', graphql: 'old', ...routes })}` : ''}
+[routes]
+${section(routes)}
 ${SCHEMA}
 ${sections}`;
 }

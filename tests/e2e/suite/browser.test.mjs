@@ -15,7 +15,7 @@ artifacts = "artifacts/growth"
 [realtime]
 drain = "500ms"
 `;
-const proxy = await cutover({ routes: { storage: 'rollout', realtime: 'rollout' }, sections: SECTIONS });
+const proxy = await cutover({ sections: SECTIONS });
 
 test('a page works on through every change of the percentage', async () => {
   const { page, exchanges, preflights, faults, close } = await openPage();

@@ -19,7 +19,7 @@ memory-create = "memory/create"
 [functions.owners]
 stripe-webhook = "old"
 `;
-const proxy = await cutover({ routes: { functions: 'rollout' }, sections: FUNCTIONS });
+const proxy = await cutover({ sections: FUNCTIONS });
 const key = stack.old.anonKey;
 const [user] = newUsers(1);
 const headers = { apikey: key, authorization: `Bearer ${user.token}` };

@@ -19,7 +19,7 @@ const LOW = [4, 60]; // between these percentages go the other changes
 const DRAIN_MS = 200;
 
 const key = stack.old.anonKey;
-const proxy = await cutover({ routes: null, sections: `[realtime]\ndrain = "${DRAIN_MS}ms"` });
+const proxy = await cutover({ sections: `[realtime]\ndrain = "${DRAIN_MS}ms"` });
 
 const room = 'realtime:lobby';
 const channelsOf = (user) => ({

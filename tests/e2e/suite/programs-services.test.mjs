@@ -30,7 +30,7 @@ const direct = new Map();
 
 const pairs = await Promise.all(['shared', 'secrets', 'asymmetric'].map(async (name) => {
   const pair = await startPair(name);
-  return { name, pair, proxy: await cutover({ pair, name: `cutover-${name}`, routes: null, sections: STORAGE }) };
+  return { name, pair, proxy: await cutover({ pair, name: `cutover-${name}`, sections: STORAGE }) };
 }));
 
 test('each application directly, against OLD', async () => {

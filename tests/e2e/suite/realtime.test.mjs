@@ -13,7 +13,7 @@ import { until } from '../lib/until.mjs';
 import { newUsers } from '../lib/users.mjs';
 
 const key = stack.old.anonKey;
-const proxy = await cutover({ routes: null, sections: '[realtime]\nidentify_timeout = "1s"\ndrain = "100ms"' });
+const proxy = await cutover({ sections: '[realtime]\nidentify_timeout = "1s"\ndrain = "100ms"' });
 
 const [ofOld, ofNew] = ['old', 'new'].map((wanted) => newUsers(50).find(({ id }) => side(id, 50) === wanted));
 const PEOPLE = [['old', ofOld], ['new', ofNew]];

@@ -23,7 +23,7 @@ reports = "documents"
 [storage.owners]
 avatars = "old"
 `;
-const proxy = await cutover({ routes: { storage: 'rollout' }, sections: STORAGE });
+const proxy = await cutover({ sections: STORAGE });
 const key = stack.old.anonKey;
 const api = `${proxy.url}/storage/v1`;
 

@@ -31,7 +31,7 @@ const honoured = { rest: 200, rows: 1, functions: 200, storage: 200, realtime: '
 
 const pairs = await Promise.all(['secrets', 'asymmetric'].map(async (name) => {
   const pair = await startPair(name);
-  return { name, pair, proxy: await cutover({ pair, name: `cutover-${name}`, routes: null }) };
+  return { name, pair, proxy: await cutover({ pair, name: `cutover-${name}` }) };
 }));
 
 for (const { name, pair, proxy } of pairs) {
