@@ -45,8 +45,9 @@ pub(super) struct Leg {
     pub(super) changes: bool,
     /// The ref of the join that is not answered yet, as it is compared.
     pub(super) pending: Option<String>,
-    /// A second join of ours on this side closes the first; the client is not told.
-    pub(super) replaces: bool,
+    /// Closings to come of earlier joins of this leg, which joins of ours replaced: they have its `join_ref`, and come after the
+    /// answer (Phoenix sends itself the closing of a join that a second one ends). The client hears none of them.
+    pub(super) closings: usize,
     /// The bindings as they were said.
     pub(super) upstream: Vec<Upstream>,
     /// The side's ids: which of `upstream` each stands for.
@@ -73,6 +74,12 @@ impl Channel {
     pub(super) fn plain_join_ref(&self) -> Option<&str> {
         let text = self.join_ref.as_deref()?;
         Some(text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text))
+    }
+
+    /// Whether a `phx_leave` is of this join. The server does not answer one of an earlier join: React's strict mode sends such,
+    /// when a component has joined the topic again before its first copy leaves it.
+    pub(super) fn is_left_by(&self, join_ref: Option<&str>) -> bool {
+        self.join_ref.is_none() || self.plain_join_ref() == join_ref
     }
 
     /// Whether a request is waiting for an answer of either side.

@@ -45,7 +45,7 @@ impl Session {
             return self.stray(message, text, turn);
         }
         match &*event {
-            "phx_leave" => self.leave(message, text, turn),
+            "phx_leave" if self.is_left_by(&topic, message) => self.leave(message, text, turn),
             "access_token" => self.token(message, text, turn),
             "presence" => {
                 self.keep_track(message, text);
@@ -53,6 +53,10 @@ impl Session {
             }
             _ => self.push(message, text, turn),
         }
+    }
+
+    fn is_left_by(&self, topic: &str, message: &Message<'_>) -> bool {
+        self.channels.get(topic).is_some_and(|channel| channel.is_left_by(message.join_ref()))
     }
 
     /// A heartbeat goes wherever the client is served; it is alive when all of these are.
@@ -212,25 +216,31 @@ impl Session {
             .any(|(name, other)| &**name != own && other.topic_on(side, name) == Some(topic))
     }
 
+    /// The room answers a leave, and closes. The other leg is left by us: were its answer waited for, the closing could come first,
+    /// and supabase-js, which then forgets the channel, would wait for the answer until its timeout.
     fn leave(&mut self, message: &Message<'_>, text: &Utf8Bytes, turn: &mut Turn<'_>) {
         let topic = message.topic();
-        let Some(channel) = self.channels.remove(&*topic) else { return };
+        let Some(mut channel) = self.channels.remove(&*topic) else { return };
         let limit = turn.memory();
-        let waiting = Pair::from_fn(|side| channel.legs[side].is_some());
-        if let Some(reference) = message.reference() {
-            self.requests.expect(reference, &topic, waiting, false, limit);
-        }
         self.forget_join(&topic, &channel, limit);
         let told = channel.side_where(|leg| leg.rooms);
-        for side in Side::ALL {
-            let Some(there) = channel.topic_on(side, &topic) else { continue };
-            let mut edits = message.edits();
-            message.retopic(&mut edits, there);
-            self.send(side, Frame::Text(edits.frame(text)), turn);
-            if told != Some(side) {
-                self.left.push(side, there, channel.plain_join_ref(), String::new(), limit);
-            }
+        for side in Side::ALL.into_iter().filter(|side| told != Some(*side)) {
+            self.leave_leg(side, &topic, &mut channel, turn);
         }
+        let Some((side, leg)) = told.and_then(|side| Some((side, channel.legs[side].as_ref()?)))
+        else {
+            return;
+        };
+        if let Some(reference) = message.reference() {
+            let mut waiting = Pair::default();
+            waiting[side] = true;
+            self.requests.expect(reference, &topic, waiting, false, limit);
+        }
+        let there = leg.topic.as_deref().unwrap_or(&topic);
+        self.left.closing(side, there, channel.plain_join_ref(), leg.closings, limit);
+        let mut edits = message.edits();
+        message.retopic(&mut edits, there);
+        self.send(side, Frame::Text(edits.frame(text)), turn);
         self.stale = true;
     }
 
@@ -255,6 +265,12 @@ impl Session {
         for side in Side::ALL {
             if !replaced[side] {
                 self.leave_leg(side, topic, &mut channel, turn);
+            } else if let Some(leg) = &channel.legs[side] {
+                // Every join that is replaced is closed. The client had one of them: that of the room.
+                let closings = leg.closings + usize::from(!leg.rooms);
+                let there = leg.topic.as_deref().unwrap_or(topic);
+                let join_ref = channel.plain_join_ref();
+                self.left.closing(side, there, join_ref, closings, turn.memory());
             }
         }
     }

@@ -58,16 +58,10 @@ impl Session {
             Some(leg) => {
                 leg.upstream = upstream;
                 leg.ids.clear();
-                leg.replaces = true;
+                leg.closings += 1;
             }
             leg @ None => {
-                *leg = Some(Leg {
-                    topic: there,
-                    rooms: is_old_api,
-                    upstream,
-                    replaces: false,
-                    ..Leg::default()
-                });
+                *leg = Some(Leg { topic: there, rooms: is_old_api, upstream, ..Leg::default() });
             }
         }
         channel.moving = Some(to);
@@ -146,7 +140,9 @@ impl Session {
         let join_ref = channel.join_ref.as_deref();
         let written = quoted(&reference);
         let leave = compose(self.version, join_ref, Some(&written), there, "phx_leave", "{}");
-        self.left.push(side, there, channel.plain_join_ref(), reference, turn.memory());
+        let join_ref = channel.plain_join_ref();
+        self.left.push(side, there, join_ref, reference, turn.memory());
+        self.left.closing(side, there, join_ref, leg.closings, turn.memory());
         self.send(side, Frame::Text(leave), turn);
         self.stale = true;
     }

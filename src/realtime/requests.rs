@@ -73,7 +73,7 @@ impl Requests {
     }
 }
 
-/// Topics that we left on a side while the client stays on them: the answer and the closing are not the client's.
+/// Joins that are over on a side, by a leave of ours or by another join: the answer and the closing are not the client's.
 #[derive(Debug, Default)]
 pub(super) struct Left(VecDeque<Leaving>);
 
@@ -82,7 +82,7 @@ struct Leaving {
     side: Side,
     topic: Box<str>,
     join_ref: Option<Box<str>>,
-    /// The ref of our `phx_leave`; empty when the client's own did it.
+    /// The ref of our `phx_leave`; empty when only the closing is to come.
     reference: String,
     answered: bool,
 }
@@ -108,6 +108,20 @@ impl Left {
             reference,
             answered,
         });
+    }
+
+    /// Remembers that `count` closings of `topic` are to come that nobody of ours asked for by leaving.
+    pub(super) fn closing(
+        &mut self,
+        side: Side,
+        topic: &str,
+        join_ref: Option<&str>,
+        count: usize,
+        limit: usize,
+    ) {
+        for _ in 0..count.min(limit) {
+            self.push(side, topic, join_ref, String::new(), limit);
+        }
     }
 
     /// A side answered a `phx_leave` of ours.

@@ -33,10 +33,7 @@ impl Session {
             false => message.join_ref(),
         };
         let own = self.name_of(side, &topic);
-        if is_end
-            && !self.replaces(side, own.as_deref())
-            && self.left.closed(side, &topic, join_ref)
-        {
+        if is_end && self.left.closed(side, &topic, join_ref) {
             return;
         }
         let Some(own) = own else {
@@ -68,11 +65,6 @@ impl Session {
         // Only channels of the old API have other topics there.
         let mut renamed = self.channels.iter().filter(|(_, channel)| channel.is_old_api);
         renamed.find(|(own, _)| is_it(own)).map(|(own, _)| own.clone())
-    }
-
-    fn replaces(&self, side: Side, own: Option<&str>) -> bool {
-        let leg = own.and_then(|own| self.channels.get(own)?.legs[side].as_ref());
-        leg.is_some_and(|leg| leg.replaces)
     }
 
     fn beat_answered(
@@ -136,7 +128,6 @@ impl Session {
             return;
         }
         leg.pending = None;
-        leg.replaces = false;
         let answer = Answer::read(message.payload());
         let ids = answer.is_ok().then(|| answer.ids(&leg.upstream)).flatten();
         let (Some(ids), Some(from)) = (ids, from) else {
@@ -244,10 +235,10 @@ impl Session {
         text: &Utf8Bytes,
         turn: &mut Turn<'_>,
     ) {
-        let Some(leg) = self.channels.get(own).and_then(|one| one.legs[side].as_ref()) else {
-            return;
-        };
-        if leg.replaces {
+        let leg = self.channels.get_mut(own).and_then(|one| one.legs[side].as_mut());
+        let Some(leg) = leg else { return };
+        if leg.closings > 0 {
+            leg.closings -= 1;
             return;
         }
         if !leg.rooms && !leg.changes {
