@@ -4,7 +4,9 @@ use foldhash::HashMap;
 use tungstenite::Utf8Bytes;
 
 use super::bindings::{Binding, Upstream};
+use super::client::spread;
 use super::join::Part;
+use super::session::Ground;
 use crate::identify::Identity;
 use crate::side::{Pair, Side};
 
@@ -80,6 +82,12 @@ impl Channel {
     /// when a component has joined the topic again before its first copy leaves it.
     pub(super) fn is_left_by(&self, join_ref: Option<&str>) -> bool {
         self.join_ref.is_none() || self.plain_join_ref() == join_ref
+    }
+
+    /// Whether a side was asked for its changes in the words of this moment's map.
+    pub(super) fn is_said(&self, side: Side, ground: &dyn Ground) -> bool {
+        let leg = self.legs[side].as_ref();
+        leg.is_some_and(|leg| leg.upstream == spread(&self.bindings, side, ground))
     }
 
     /// Whether a request is waiting for an answer of either side.

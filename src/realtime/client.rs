@@ -173,9 +173,6 @@ impl Session {
             leg.changes = true;
             leg.rooms |= asked.is_old_api;
             leg.upstream = spread(&asked.bindings, side, turn.ground);
-            if leg.upstream.len() > turn.ground.settings().bindings {
-                return Err(reply::TOO_MANY_BINDINGS);
-            }
             if asked.is_old_api {
                 leg.topic = Some(self.topic_there(topic, side, &leg.upstream)?);
             }
@@ -202,7 +199,7 @@ impl Session {
             [one] => one.topic(),
             _ => None,
         };
-        let said = said.ok_or(reply::TOPIC_SPREADS)?;
+        let said = said.ok_or(reply::NO_SUCH_TOPIC)?;
         if self.is_taken(side, &said, topic) {
             return Err(reply::TOPIC_TAKEN);
         }

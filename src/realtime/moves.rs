@@ -42,9 +42,6 @@ impl Session {
     fn begin(&mut self, topic: &str, to: Side, turn: &Turn<'_>) -> Move {
         let Some(channel) = self.channels.get(topic) else { return Move::Impossible };
         let upstream = spread(&channel.bindings, to, turn.ground);
-        if upstream.len() > turn.ground.settings().bindings {
-            return Move::Impossible;
-        }
         let is_old_api = channel.is_old_api;
         let there = match is_old_api.then(|| self.topic_there(topic, to, &upstream)) {
             Some(Ok(there)) => Some(there),

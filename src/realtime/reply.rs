@@ -20,8 +20,8 @@ pub(super) const TOO_MANY_BINDINGS: &str =
 /// A binding that is no object.
 pub(super) const NOT_A_BINDING: &str =
     "InvalidJoinPayload: postgres_changes: expected an array of maps";
-/// A topic of the old API that one topic of this project cannot say.
-pub(super) const TOPIC_SPREADS: &str = "TopicNotTranslatable: the tables of this topic have several topics; subscribe with config.postgres_changes";
+/// A topic of the old API that no topic of this project can say.
+pub(super) const NO_SUCH_TOPIC: &str = "TopicNotTranslatable: no topic of this project says this; subscribe with config.postgres_changes";
 /// Two topics of the client's are one on a side.
 pub(super) const TOPIC_TAKEN: &str =
     "TopicNotTranslatable: another channel of this connection has the same topic on this project";

@@ -228,7 +228,9 @@ impl Session {
             let rooms = channel.side_where(|leg| leg.rooms && !channel.is_old_api);
             let changes = channel.moving.or_else(|| channel.side_where(|leg| leg.changes));
             rooms.is_some_and(|side| side != ground.rooms())
-                || changes.is_some_and(|side| side != ground.side_of(&channel.identity))
+                || changes.is_some_and(|side| {
+                    side != ground.side_of(&channel.identity) || !channel.is_said(side, ground)
+                })
         })
     }
 

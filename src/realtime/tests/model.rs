@@ -76,6 +76,7 @@ struct Joined {
 
 struct Server {
     version: Version,
+    side: Side,
     is_rooms: bool,
     channels: HashMap<String, Joined>,
     said: VecDeque<String>,
@@ -172,7 +173,9 @@ impl Server {
             let id = asked.to_string().bytes().fold(7_u64, |hash, byte| {
                 hash.wrapping_mul(31).wrapping_add(u64::from(byte)) % 134_217_728
             });
-            changes.push((text("schema"), text("table"), id));
+            let (schema, table) = (text("schema"), text("table"));
+            assert!(self.has(&schema, &table), "nothing is found, and all bindings fail: {asked}");
+            changes.push((schema, table, id));
             let mut listed = asked.clone();
             listed["id"] = json!(id);
             list.push(listed);
@@ -185,6 +188,16 @@ impl Server {
                 "message": "Subscribed to PostgreSQL", "channel": topic});
             self.say(&join_ref, Value::Null, topic, "system", system);
         }
+    }
+
+    /// Whether a published table is found.
+    fn has(&self, schema: &str, table: &str) -> bool {
+        let is = |pattern: &str, text: &str| pattern == "*" || pattern == text;
+        let here = TABLES.iter().map(|(old, new_schema, name)| match self.side {
+            Side::Old => ("public", *old),
+            Side::New => (*new_schema, *name),
+        });
+        here.into_iter().any(|here| is(schema, here.0) && is(table, here.1))
     }
 
     fn change(&mut self, schema: &str, table: &str) {
@@ -246,6 +259,7 @@ impl Play {
     fn new(version: Version, rooms: Side) -> Self {
         let server = |side| Server {
             version,
+            side,
             is_rooms: side == rooms,
             channels: HashMap::new(),
             said: VecDeque::new(),
