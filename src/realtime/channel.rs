@@ -6,14 +6,15 @@ use tungstenite::Utf8Bytes;
 use super::bindings::{Binding, Upstream};
 use super::client::spread;
 use super::join::Part;
-use super::session::Ground;
+use super::session::{Frame, Ground};
 use crate::identify::Identity;
 use crate::side::{Pair, Side};
 
 /// A channel of the client's.
 pub(super) struct Channel {
-    /// The client's join, kept to join again elsewhere.
-    pub(super) join: Utf8Bytes,
+    /// The client's join, kept to join again elsewhere; a copy, as all that is kept of a client's frame: a slice would hold the whole
+    /// buffer that it was read into.
+    pub(super) join: Box<str>,
     /// `join_ref` as the client wrote it.
     pub(super) join_ref: Option<Box<str>>,
     /// A token that came after the join.
@@ -30,10 +31,12 @@ pub(super) struct Channel {
     pub(super) joining: bool,
     /// The answer of the rooms' leg, kept until the other has answered as well.
     pub(super) held: Option<Utf8Bytes>,
+    /// What came after that, in the client's words, to be told behind the answer.
+    pub(super) early: Vec<Frame>,
     /// Where its changes are being moved.
     pub(super) moving: Option<Side>,
     /// The client's last `track`, to be said again where we join its room again.
-    pub(super) track: Option<Utf8Bytes>,
+    pub(super) track: Option<Box<str>>,
 }
 
 /// A join on a side.

@@ -14,6 +14,10 @@ use crate::side::{Pair, Side};
 
 /// Heartbeats on their way; clients have one.
 const BEATS: usize = 16;
+/// Bytes of joins that a socket may have for each channel that it may have. All channels together: one may ask for much.
+const JOIN_BYTES: usize = 16 * 1024;
+/// The longest token that is taken in: no server takes as much in a header.
+const TOKEN_BYTES: usize = 16 * 1024;
 /// The longest `track` that is kept to be said again.
 const TRACK_BYTES: usize = 64 * 1024;
 /// The topic of the socket itself.
@@ -86,7 +90,7 @@ impl Session {
 
     fn join(&mut self, message: &Message<'_>, text: &Utf8Bytes, turn: &mut Turn<'_>) {
         let topic = message.topic();
-        let asked = match self.asked(message, turn) {
+        let asked = match self.asked(message, text, turn) {
             Ok(asked) => asked,
             Err(reason) => {
                 self.abandon(&topic, Pair::default(), turn);
@@ -113,7 +117,7 @@ impl Session {
             self.send(side, Frame::Text(edits.frame(text)), turn);
         }
         let channel = Channel {
-            join: text.clone(),
+            join: text.as_str().into(),
             join_ref: message.raw_join_ref().map(Into::into),
             token: None,
             identity: asked.identity,
@@ -122,6 +126,7 @@ impl Session {
             legs,
             joining: true,
             held: None,
+            early: Vec::new(),
             moving: None,
             track: None,
         };
@@ -132,6 +137,7 @@ impl Session {
     fn asked<'a>(
         &self,
         message: &Message<'a>,
+        text: &str,
         turn: &mut Turn<'_>,
     ) -> Result<Asked<'a>, &'static str> {
         let topic = message.topic();
@@ -139,6 +145,11 @@ impl Session {
             && self.channels.len() >= turn.ground.settings().channels
         {
             return Err(reply::TOO_MANY_CHANNELS);
+        }
+        let others = self.channels.iter().filter(|(name, _)| ***name != *topic);
+        let kept: usize = others.map(|(_, channel)| channel.join.len()).sum();
+        if kept + text.len() > turn.ground.settings().channels.saturating_mul(JOIN_BYTES) {
+            return Err(reply::JOINS_TOO_LONG);
         }
         let join = Join::read(message.payload());
         let identity = whose(turn.ground, join.token().as_deref());
@@ -277,8 +288,9 @@ impl Session {
         let topic = message.topic();
         let raw = join::event_token(message.payload());
         let Some(channel) = self.channels.get_mut(&*topic) else { return };
-        // The server ignores these two: the channel stays whose it was.
-        if let Some(token) = raw.and_then(unquoted).filter(|token| !token.starts_with("sb_")) {
+        // The server ignores an opaque key: the channel stays whose it was.
+        let is_taken = |token: &str| !token.starts_with("sb_") && token.len() <= TOKEN_BYTES;
+        if let Some(token) = raw.and_then(unquoted).filter(|token| is_taken(token)) {
             channel.identity = whose(turn.ground, Some(&token));
             channel.token = Some((*token).into());
             self.last = channel.identity.clone();
@@ -315,7 +327,9 @@ impl Session {
             return;
         }
         match reply::presence_event(message.payload()).as_deref() {
-            Some("track") if text.len() <= TRACK_BYTES => channel.track = Some(text.clone()),
+            Some("track") if text.len() <= TRACK_BYTES => {
+                channel.track = Some(text.as_str().into());
+            }
             Some("track" | "untrack") => channel.track = None,
             _ => {}
         }

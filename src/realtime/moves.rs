@@ -1,8 +1,6 @@
 //! A channel's changes move to another side while it is joined: make before break. supabase-js 2.49 joins with the anon key and
 //! sends the user's token after the ok reply, so this is how its every channel begins (`upstreams.md` 4).
 
-use tungstenite::Utf8Bytes;
-
 use super::channel::{Channel, Leg};
 use super::client::spread;
 use super::frame::{Message, compose, quoted};
@@ -93,7 +91,7 @@ impl Session {
         }
     }
 
-    fn track_again(&mut self, to: Side, topic: &str, track: &Utf8Bytes, turn: &mut Turn<'_>) {
+    fn track_again(&mut self, to: Side, topic: &str, track: &str, turn: &mut Turn<'_>) {
         let reference = quoted(&self.refs.next());
         let Some(kept) = Message::read(self.version, track) else { return };
         let payload = kept.payload().map_or("{}", |payload| payload.get());

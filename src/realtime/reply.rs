@@ -14,6 +14,9 @@ use super::session::Version;
 
 /// As the server says it.
 pub(super) const TOO_MANY_CHANNELS: &str = "ChannelRateLimitReached: Too many channels";
+/// More bytes of joins than a socket may have.
+pub(super) const JOINS_TOO_LONG: &str =
+    "InvalidJoinPayload: the joins of this connection are longer than the proxy allows";
 /// More bindings than a channel may have.
 pub(super) const TOO_MANY_BINDINGS: &str =
     "TooManyBindings: more postgres_changes on one channel than the proxy allows";

@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use crate::side::{Pair, Side};
 
+/// The longest ref and topic together that are remembered: whoever writes longer ones hears the answers of both sides.
+const WORDS: usize = 1024;
+
 /// Requests of the client's that several sides answer. The oldest is forgotten when there are too many: whoever sends so many
 /// without an answer hears two of them.
 #[derive(Debug, Default)]
@@ -38,6 +41,9 @@ impl Requests {
         swallow: bool,
         limit: usize,
     ) {
+        if reference.len() + topic.len() > WORDS {
+            return;
+        }
         while self.0.len() >= limit.max(1) {
             self.0.pop_front();
         }
@@ -97,6 +103,9 @@ impl Left {
         reference: String,
         limit: usize,
     ) {
+        if topic.len() + join_ref.map_or(0, str::len) > WORDS {
+            return;
+        }
         while self.0.len() >= limit.max(1) {
             self.0.pop_front();
         }

@@ -8,7 +8,7 @@ use super::events::{self, System};
 use super::frame::{Message, is_own};
 use super::reply::Answer;
 use super::requests;
-use super::session::{Session, Turn};
+use super::session::{Action, Frame, Session, Turn};
 use crate::side::{Pair, Side};
 
 impl Session {
@@ -189,6 +189,7 @@ impl Session {
         message.retopic(&mut edits, own);
         Answer::read(message.payload()).restore(&channel.bindings, &mut edits);
         turn.tell_client(edits.frame(&held));
+        turn.actions.extend(channel.early.drain(..).map(Action::ToClient));
         self.settle(own, turn);
     }
 
@@ -252,7 +253,7 @@ impl Session {
 
     /// Anything else that a side tells on its own.
     fn told(
-        &self,
+        &mut self,
         side: Side,
         own: &str,
         message: &Message<'_>,
@@ -270,7 +271,11 @@ impl Session {
             }
             "system" => {
                 let system = System::read(message.payload());
-                let is_heard = if system.is_of_changes() { leg.changes } else { leg.rooms };
+                // What a side says before it ends the channel is heard from whichever does.
+                let is_heard = match system.is_of_changes() {
+                    true => leg.changes,
+                    false => leg.rooms || (leg.changes && system.is_error()),
+                };
                 if !is_heard {
                     return;
                 }
@@ -285,7 +290,7 @@ impl Session {
             vec![edits.frame(text)]
         });
         for frame in frames {
-            turn.tell_client(frame);
+            self.tell(own, Frame::Text(frame), turn);
         }
     }
 

@@ -505,6 +505,7 @@ impl Play {
         }
         self.deliver_all();
         assert!(self.session.channels.is_empty());
+        // `OPENINGS` are more than a script of this length can need.
         assert!(!(self.open.old && self.open.new), "one side is shut");
     }
 }
