@@ -10,6 +10,7 @@ use super::Settings;
 use super::binary;
 use super::channel::Channel;
 use super::frame::{Message, Refs};
+use super::join::Join;
 use super::requests::{Left, Requests};
 use crate::identify::Identity;
 use crate::identify::keyring::Role;
@@ -161,6 +162,20 @@ const EARLY_BYTES: usize = 256 * 1024;
 pub(super) const OPENINGS: u8 = 8;
 /// "Service restart": clients come back (trap 25).
 const SERVICE_RESTART: u16 = 1012;
+
+/// The tokens that a client's frame brings: `user_token` and `access_token` of a join or a refresh (`supabase-wire.md` 4.1). Other
+/// frames are not looked into, however much they look like it.
+#[must_use]
+pub fn tokens_in(version: Version, text: &str) -> Vec<String> {
+    if !text.contains("_token\"") {
+        return Vec::new();
+    }
+    let Some(message) = Message::read(version, text) else { return Vec::new() };
+    match &*message.event() {
+        "phx_join" | "access_token" => Join::read(message.payload()).tokens(),
+        _ => Vec::new(),
+    }
+}
 
 impl Session {
     /// A socket on which nothing was said yet.

@@ -1,7 +1,7 @@
 //! What a socket keeps, and how often it dials, whoever is at its other end.
 
 use super::fixture::{Socket, socket};
-use crate::realtime::session::{Frame, Version};
+use crate::realtime::session::{Frame, Version, tokens_in};
 use crate::side::Side;
 
 const KEYS: &str = r#"{"event":"*","schema":"public","table":"vendor_api_keys"}"#;
@@ -164,4 +164,26 @@ fn the_reason_of_a_channels_end_is_heard_from_the_side_that_ends_it() {
     let payload = r#"{"extension":"system","status":"error","message":"Token has expired"}"#;
     let system = frame(Version::V2, "1", "realtime:a", "system", payload);
     assert_eq!(socket.new_says(&system), [format!("client < {system}")]);
+}
+
+#[test]
+fn tokens_are_found_in_both_versions_and_only_where_they_count() {
+    let both = r#"{"access_token":"t","user_token":"u"}"#;
+    for (event, payload, want) in [
+        ("phx_join", r#"{"access_token":"t"}"#, &["t"][..]),
+        ("phx_join", both, &["u", "t"]),
+        ("phx_join", r#"{"access_token":null}"#, &[]),
+        ("phx_join", r#"{"access_\u0074oken":"t","p":"_token"}"#, &["t"]),
+        ("phx_join", "{}", &[]),
+        ("access_token", r#"{"access_token":"t"}"#, &["t"]),
+        ("access_token", "7", &[]),
+        ("broadcast", both, &[]),
+    ] {
+        for version in [Version::V1, Version::V2] {
+            let text = frame(version, "1", "realtime:a", event, payload);
+            assert_eq!(tokens_in(version, &text), want, "{text}");
+        }
+    }
+    let text = frame(Version::V1, "1", "realtime:a", "phx_join", both);
+    assert!(tokens_in(Version::V2, &text).is_empty());
 }
