@@ -382,6 +382,16 @@ pub(crate) fn warnings(merged: &Merged) -> Vec<String> {
             ));
         }
     }
+    if let Typed::Folders(folders) = merged.value("storage.buckets") {
+        for line in folders.iter().filter(|line| line.is_shared()) {
+            if folders.iter().any(|other| other.old == line.bucket) {
+                warnings.push(format!(
+                    "storage.buckets: names in {0} that begin with {1}/ are read in the new dialect; no object of old's {0} may be called so",
+                    line.bucket, line.prefix
+                ));
+            }
+        }
+    }
     if merged.value("projects.old.url") == merged.value("projects.new.url") {
         warnings.push("projects.old.url and projects.new.url are the same project".to_owned());
     }

@@ -67,6 +67,24 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("[tokens]\nmode = \"mixed\"", "tokens.mode", "\"mixed\"", "\"exchange\""),
     ("[storage.buckets]\n\"a/b\" = \"c\"", "storage.buckets.a/b", "\"a/b\"", "bucket's name"),
     ("[storage.buckets]\na = \"b/../c\"", "storage.buckets.a", "b/../c", "bucket's name"),
+    (
+        "[storage.buckets]\na = \"x/f\"\nb = \"x/f\"",
+        "storage.buckets",
+        "a and b both lead to x/f",
+        "both ways",
+    ),
+    (
+        "[storage.buckets]\na = \"b\"\nb = \"c\"",
+        "storage.buckets",
+        "b is a bucket of old",
+        "both ways",
+    ),
+    (
+        "[storage]\nbuckets = { a = \"b\" }\nowners = { a = \"old\", b = \"new\" }",
+        "storage.owners.a",
+        "its name on new, b, has new",
+        "one owner",
+    ),
     ("[storage.owners]\na = \"both\"", "storage.owners.a", "\"both\"", "\"old\" or \"new\""),
     ("[functions.names]\na = \"b//c\"", "functions.names.a", "b//c", "segments"),
     (
