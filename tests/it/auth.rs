@@ -12,12 +12,22 @@ async fn trap_18_one_owner_answers_everybody_and_can_be_switched_live() {
     for path in ["/auth/v1/token?grant_type=refresh_token", "/auth/v1/user"] {
         user.post(path, "{}").await.served_by(Side::Old);
     }
-    // Trap 33: the keys that clients verify tokens with are the owner's.
-    let keyless = world.client().without("apikey");
-    keyless.get("/auth/v1/.well-known/jwks.json").await.served_by(Side::Old);
     world.change("routes.auth", "\"new\"").await;
-    keyless.get("/auth/v1/.well-known/jwks.json").await.served_by(Side::New);
     user.post("/auth/v1/token?grant_type=refresh_token", "{}").await.served_by(Side::New);
+}
+
+#[tokio::test]
+async fn trap_33_published_keys_are_the_owners_for_everybody() {
+    for (owner, side) in [("\"old\"", Side::Old), ("\"new\"", Side::New)] {
+        for percentage in [0, 100] {
+            let world = World::start().rollout(percentage).set("routes.auth", owner).await;
+            for path in ["jwks.json", "openid-configuration", "oauth-authorization-server"] {
+                let path = format!("/auth/v1/.well-known/{path}");
+                world.client().without("apikey").get(&path).await.served_by(side);
+                world.as_user("ada").get(&path).await.served_by(side);
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -47,7 +57,7 @@ async fn trap_19_an_owner_that_is_away_is_502_or_504_in_json_and_nothing_else() 
 }
 
 #[tokio::test]
-async fn a_refresh_is_sent_once_whatever_happens() {
+async fn trap_16_a_refresh_is_sent_once_whatever_happens() {
     let world = World::start().set("upstream.timeout", "\"300ms\"").await;
     let refresh = "/auth/v1/token?grant_type=refresh_token";
     // A kept connection, so that there would be something to try again.

@@ -61,7 +61,7 @@ async fn an_owner_holds_by_either_name_whatever_the_percentage_and_force_moves_i
 }
 
 #[tokio::test]
-async fn a_function_is_never_asked_twice() {
+async fn trap_16_a_function_is_never_asked_twice() {
     let world = World::start().await;
     world.client().get("/functions/v1/f").await.served_by(Side::Old);
     world.old.does(|_, _| async { None });

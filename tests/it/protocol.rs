@@ -266,7 +266,7 @@ async fn hop_by_hop_headers_end_here_both_ways() {
 }
 
 #[tokio::test]
-async fn each_cookie_stays_one_and_loses_its_domain() {
+async fn trap_42_each_cookie_stays_one_and_loses_its_domain() {
     let world = World::start().await;
     world.old.answers(|_| {
         response(

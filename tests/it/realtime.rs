@@ -400,7 +400,7 @@ async fn a_clients_goodbye_reaches_the_side_and_so_does_its_silence() {
 }
 
 #[tokio::test]
-async fn a_change_of_the_percentage_moves_those_whom_it_concerns_and_nobody_else() {
+async fn trap_39_a_change_of_the_percentage_moves_those_whom_it_concerns_and_nobody_else() {
     let world = World::start().await;
     let (old, new) = (Realtime::on(&world.old), Realtime::on(&world.new));
     let (mut of_ada, mut of_older) = (Vec::new(), Vec::new());

@@ -154,3 +154,35 @@ async fn upstream_cors_headers_are_replaced_on_every_status() {
         assert_eq!(other.header("access-control-allow-origin"), None, "{status}");
     }
 }
+
+#[tokio::test]
+async fn trap_04_a_side_sees_its_own_host_and_nothing_of_the_proxys() {
+    for (percentage, side) in [(0, Side::Old), (100, Side::New)] {
+        let world = World::start().rollout(percentage).await;
+        for path in ["/rest/v1/todos", "/storage/v1/object/b/a", "/functions/v1/f", "/auth/v1/user"]
+        {
+            let side = if path.starts_with("/auth") { Side::Old } else { side };
+            let client = world.as_user("ada").with("x-forwarded-host", "proxy.example");
+            client.get(path).await.served_by(side);
+            let seen = world.side(side).last();
+            assert_eq!(seen.header("host"), Some(world.side(side).address.to_string().as_str()));
+            assert_eq!((seen.header("x-forwarded-host"), seen.header("forwarded")), (None, None));
+        }
+    }
+}
+
+#[tokio::test]
+async fn trap_41_graphql_has_one_owner_and_passes_as_it_is_where_it_is_split() {
+    let body = "{\"query\":\"{ vendorApiKeysCollection { edges { node { nodeId } } } }\"}";
+    let world = World::start().rollout(100).await;
+    world.as_user("ada").post("/graphql/v1", body).await.served_by(Side::Old);
+    world.change("routes.graphql", "\"rollout\"").await;
+    world.as_user("ada").post("/graphql/v1", body).await.served_by(Side::New);
+    let seen = world.new.last();
+    assert_eq!((seen.target(), seen.body.bytes.as_slice()), ("/graphql/v1", body.as_bytes()));
+    assert_eq!(seen.header("content-profile"), None);
+    // Whether it was a mutation shows only in the document: it is never asked twice.
+    world.new.does(|_, _| async { None });
+    world.as_user("ada").post("/graphql/v1", body).await.refused(502, "CUT5021");
+    assert_eq!(world.new.count(), 2);
+}

@@ -187,7 +187,7 @@ async fn trap_28_a_signed_upload_stays_with_its_issuer() {
 }
 
 #[tokio::test]
-async fn a_resumable_upload_stays_where_it_began() {
+async fn trap_39_a_resumable_upload_stays_where_it_began() {
     let world = mapped().set("storage.mark_key", "\"first-key-0123456789\"").rollout(100).await;
     world.new.answers(|_| {
         let headers =

@@ -307,3 +307,16 @@ fn dependencies_keep_to_the_policy() {
         assert!(licences.iter().any(|licence| line.contains(licence)), "licence of {line}");
     }
 }
+
+/// Trap 32 is the operator's: the session's key follows the host. The page has to say what to do about it.
+#[test]
+fn trap_32_the_page_of_auth_says_how_sessions_survive_a_new_url() {
+    let page = fs::read_to_string(root().join("docs/auth.md")).unwrap();
+    for part in [
+        "storageKey: 'sb-<old-ref>-auth-token'",
+        "cookieOptions",
+        "first label is the old project's ref",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+}
