@@ -148,6 +148,7 @@ fn storage(merged: &Merged, map: BucketMap) -> storage::Settings {
         s3: Side::parse(merged.text("storage.s3")),
         mark_keys: mark_keys(merged),
         body_bytes: merged.size("limits.storage_body_bytes"),
+        bodies_bytes: merged.size("limits.storage_bodies_bytes"),
     }
 }
 

@@ -28,6 +28,9 @@ pub enum BodyFault {
     /// The client went away, or broke the framing, before the end.
     #[error("the body broke off")]
     Broken,
+    /// It has to be read whole, and what others hold so leaves no room for it.
+    #[error("no room for the body")]
+    NoRoom,
 }
 
 /// How much of a body was on its way when the answer came.
@@ -213,7 +216,40 @@ impl RequestBody {
     }
 }
 
-/// Reads a whole body, at most `limit` bytes, with no pause longer than `idle_timeout`.
+/// What a body that is being read, or was, takes of its worker's memory, which all such bodies share. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    all: Rc<Cell<usize>>,
+    own: usize,
+    most: usize,
+}
+
+impl Share {
+    /// A share of nothing yet. `most`: bytes that all together may take.
+    #[must_use]
+    pub fn new(all: &Rc<Cell<usize>>, most: usize) -> Self {
+        Self { all: Rc::clone(all), own: 0, most }
+    }
+
+    /// Takes this many bytes more, if they are there.
+    fn grow(&mut self, by: usize) -> Result<(), BodyFault> {
+        let sum = self.all.get().saturating_add(by);
+        if sum > self.most {
+            return Err(BodyFault::NoRoom);
+        }
+        self.all.set(sum);
+        self.own += by;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.all.set(self.all.get().saturating_sub(self.own));
+    }
+}
+
+/// Reads a whole body, at most `limit` bytes, with no pause longer than `idle_timeout`, as far as `share` can grow.
 ///
 /// # Errors
 /// [`BodyFault`].
@@ -221,6 +257,7 @@ pub async fn collect(
     incoming: &mut Incoming,
     limit: usize,
     idle_timeout: Duration,
+    share: &mut Share,
 ) -> Result<Bytes, BodyFault> {
     if incoming.size_hint().lower() > limit as u64 {
         return Err(BodyFault::TooLarge);
@@ -233,11 +270,13 @@ pub async fn collect(
             Ok(None) => return Ok(bytes.freeze()),
             Ok(Some(Err(_))) => return Err(BodyFault::Broken),
             Ok(Some(Ok(frame))) => {
-                bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                let data = frame.data_ref().map_or(&[][..], |data| data);
+                if bytes.len() + data.len() > limit {
+                    return Err(BodyFault::TooLarge);
+                }
+                share.grow(data.len())?;
+                bytes.extend_from_slice(data);
             }
-        }
-        if bytes.len() > limit {
-            return Err(BodyFault::TooLarge);
         }
     }
 }

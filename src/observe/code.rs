@@ -53,6 +53,8 @@ pub enum ErrorCode {
     HandshakeRefused,
     /// More than `limits.connections`.
     TooManyConnections,
+    /// Bodies that have to be read take more than `limits.storage_bodies_bytes` together.
+    TooManyBodies,
     /// The chosen side did not answer within `upstream.timeout`.
     UpstreamTimeout,
 }
@@ -77,7 +79,7 @@ struct Body<'a> {
 
 impl ErrorCode {
     /// Every code, by status.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Malformed,
         Self::DotSegments,
         Self::UnknownKey,
@@ -100,6 +102,7 @@ impl ErrorCode {
         Self::AuthUnavailable,
         Self::HandshakeRefused,
         Self::TooManyConnections,
+        Self::TooManyBodies,
         Self::UpstreamTimeout,
     ];
 
@@ -162,7 +165,8 @@ impl ErrorCode {
             Self::BodyTimeout
             | Self::BodyTooLarge
             | Self::HeadTooLarge
-            | Self::TooManyConnections => self.facts_of_limit(),
+            | Self::TooManyConnections
+            | Self::TooManyBodies => self.facts_of_limit(),
             Self::Panic
             | Self::Unreachable
             | Self::UpstreamBroke
@@ -313,6 +317,13 @@ impl ErrorCode {
                 label: "head_too_large",
                 message: "the request head is longer than is allowed",
                 hint: "Send fewer or shorter headers (a long in.(…) filter belongs in a POSTed function call), or raise limits.header_bytes.",
+            },
+            Self::TooManyBodies => Facts {
+                code: "CUT5031",
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                label: "too_many_bodies",
+                message: "too many bodies have to be read at once",
+                hint: "Nothing was sent to the project: try again shortly. The limit is limits.storage_bodies_bytes.",
             },
             // `TooManyConnections`.
             _ => Facts {

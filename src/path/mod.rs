@@ -34,7 +34,7 @@ use crate::accept::listener::Place;
 use crate::accept::request;
 use crate::accept::wire::{Refused, Wire};
 use crate::decide::{Belongs, Decision, Question, decide};
-use crate::forward::request_body::BodyFault;
+use crate::forward::request_body::{BodyFault, Share};
 use crate::identify::claims;
 use crate::identify::client_address::{client_address, is_secure};
 use crate::identify::credentials::Credentials;
@@ -93,9 +93,16 @@ struct Asked {
     /// Taken by forwarding.
     body: Option<Incoming>,
     /// The body instead, where it names buckets and had to be read.
-    names: Option<Bytes>,
+    names: Option<Names>,
     /// There for a WebSocket.
     upgrade: Option<OnUpgrade>,
+}
+
+/// A body that was read, and what it takes of the worker's memory.
+#[derive(Debug)]
+struct Names {
+    bytes: Bytes,
+    _share: Share,
 }
 
 /// Who asked, and with what.

@@ -160,6 +160,7 @@ impl From<BodyFault> for Refusal {
             BodyFault::TooLarge => Self::of(ErrorCode::BodyTooLarge),
             BodyFault::Idle => Self::of(ErrorCode::BodyTimeout),
             BodyFault::Broken => Self::of(ErrorCode::Malformed),
+            BodyFault::NoRoom => Self::of(ErrorCode::TooManyBodies),
         }
         .closing()
     }

@@ -6,7 +6,7 @@ use http::uri::{InvalidUri, PathAndQuery};
 use http::{HeaderMap, Method};
 
 use super::refusal::Refusal;
-use super::{Asked, Caller, Path};
+use super::{Asked, Caller, Names, Path};
 use crate::identify::credentials::{Bearer, Credentials};
 use crate::observe::ErrorCode;
 use crate::rewrite::headers::{self as rewriting, ClientFacts, REQUEST_ID};
@@ -154,7 +154,7 @@ impl Stored {
     fn finish(
         self,
         headers: &mut HeaderMap,
-        names: Option<&Bytes>,
+        names: Option<&Names>,
     ) -> (Option<storage::Restore>, Option<Bytes>) {
         let Self { said, is_read } = self;
         for (name, value) in said.headers {
@@ -163,7 +163,7 @@ impl Stored {
         if is_read {
             only_readable_encodings(headers);
         }
-        let body = said.body.or_else(|| names.cloned());
+        let body = said.body.or_else(|| names.map(|names| names.bytes.clone()));
         if let Some(body) = &body {
             headers.remove(header::EXPECT);
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));

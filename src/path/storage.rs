@@ -12,8 +12,8 @@ use super::body::Source;
 use super::forward::Answered;
 use super::refusal::Refusal;
 use super::restore::{Read, read};
-use super::{Asked, Caller, Path};
-use crate::forward::request_body::{BodyFault, collect};
+use super::{Asked, Caller, Names, Path};
+use crate::forward::request_body::{BodyFault, Share, collect};
 use crate::observe::ErrorCode;
 use crate::restore::encoding::decode;
 use crate::rewrite::storage::{self, Elsewhere, Restore};
@@ -31,17 +31,22 @@ impl Path {
         let Some(mut body) = asked.body.take().filter(|body| !body.is_end_stream()) else {
             return Ok(());
         };
-        let idle_timeout = self.snapshot.accept.limits.body_idle_timeout;
-        let bytes = collect(&mut body, settings.body_bytes, idle_timeout).await;
-        asked.names = Some(bytes.map_err(|fault| match fault {
-            BodyFault::TooLarge => Refusal::too_many_names(settings.body_bytes),
+        let limits = self.snapshot.accept.limits;
+        let any_body = usize::try_from(limits.body_bytes).ok().filter(|limit| *limit > 0);
+        let limit = any_body.map_or(settings.body_bytes, |limit| limit.min(settings.body_bytes));
+        let most = settings.bodies_bytes.max(settings.body_bytes);
+        let mut share = Share::new(&self.worker.bodies, most);
+        let bytes = collect(&mut body, limit, limits.body_idle_timeout, &mut share).await;
+        let bytes = bytes.map_err(|fault| match fault {
+            BodyFault::TooLarge if limit == settings.body_bytes => Refusal::too_many_names(limit),
             fault => {
                 if fault == BodyFault::Broken {
                     self.record.finished.ending = crate::observe::Ending::RequestCut;
                 }
                 Refusal::from(fault)
             }
-        })?);
+        })?;
+        asked.names = Some(Names { bytes, _share: share });
         // All of it is here: nothing of it is in the way of a refusal.
         self.about.has_body = false;
         Ok(())
@@ -170,7 +175,7 @@ impl Asked {
             tail: self.route.tail(self.target.path()),
             query: self.target.query(),
             headers: &self.headers,
-            body: self.names.as_ref(),
+            body: self.names.as_ref().map(|names| &names.bytes),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What one worker owns: its view of the live snapshot, its caches, its connections. Nothing here is shared with another
 //! worker, so nothing here waits.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,8 @@ pub struct Worker {
     pub exchanged: ExchangeCache,
     /// Its connections to both sides.
     pub pool: Rc<Pool>,
+    /// Bytes of the bodies that it has read to say them in other words, and not sent yet.
+    pub bodies: Rc<Cell<usize>>,
     /// Its counters.
     pub shard: Arc<Shard>,
     /// Held by everything that a stop waits for.
@@ -76,6 +78,7 @@ impl Worker {
             tokens: TokenCache::new(current.identify.cache_entries),
             exchanged: ExchangeCache::default(),
             pool: Pool::new(Arc::clone(&shard)),
+            bodies: Rc::default(),
             shared,
             shard,
             alive,

@@ -4,6 +4,7 @@ use cutover::side::Side;
 use serde_json::{Value, json};
 
 use crate::support::conn::Conn;
+use crate::support::eventually;
 use crate::support::upstream::{Seen, Upstream, response};
 use crate::support::world::{ANON_NEW, ANON_OLD, Setup, World};
 
@@ -90,6 +91,38 @@ async fn bodies_that_name_buckets_are_bounded() {
         user.ask("DELETE", "/storage/v1/object/avatars", Some(r#"{"prefixes":["a"]}"#)).await;
     assert_eq!(answer.json(), long, "too long to be restored: as it came");
     assert_eq!(world.metric("cutover_translations_left_alone_total", "").await, 1.0);
+}
+
+#[tokio::test]
+async fn bodies_that_name_buckets_are_bounded_together_and_by_the_limit_of_all_bodies() {
+    let world = mapped().set("workers", "1").set("limits.storage_body_bytes", "1024");
+    let world = world.set("limits.storage_bodies_bytes", "2000").rollout(100).await;
+    let user = world.as_user("ada");
+    let body = |length: usize| format!("{:length$}", r#"{"prefix":""}"#);
+    let list = "/storage/v1/object/list/avatars";
+    // Two that have not ended.
+    let head = user.says("POST", list, None);
+    let head = head.replace("\r\n\r\n", "\r\ntransfer-encoding: chunked\r\n\r\n");
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut conn = world.raw().await;
+        conn.send(format!("{head}3e8\r\n{}\r\n", body(1000))).await;
+        held.push(conn);
+    }
+    eventually("no room", async || user.post(list, &body(13)).await.status == 503).await;
+    user.post(list, &body(13)).await.refused(503, "CUT5031");
+    user.post("/storage/v1/object/avatars/x", &body(5000)).await.served_by(Side::New);
+    let mut first = held.pop().unwrap();
+    first.send("0\r\n\r\n").await;
+    first.answer_to("POST").await.served_by(Side::New);
+    user.post(list, &body(1000)).await.served_by(Side::New);
+    drop(held);
+    eventually("room", async || user.post(list, &body(1024)).await.status == 200).await;
+    // The limit of all bodies is one of these too, also where no length says so before.
+    world.change("limits.body_bytes", "999").await;
+    let mut conn = world.raw().await;
+    conn.send(format!("{head}3e8\r\n{}\r\n0\r\n\r\n", body(1000))).await;
+    conn.answer_to("POST").await.refused(413, "CUT413");
 }
 
 #[tokio::test]

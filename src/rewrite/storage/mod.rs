@@ -65,6 +65,8 @@ pub struct Settings {
     pub mark_keys: Vec<Secret>,
     /// Bodies up to this size are read to be said in the side's words.
     pub body_bytes: usize,
+    /// All of these that a worker holds at a time.
+    pub bodies_bytes: usize,
 }
 
 /// A request to storage.
