@@ -40,9 +40,9 @@ intelligence_usage_logs = "intelligence.usage_logs"
 match_memories = "security_service"
 `;
 
-/** A configuration for both projects of a pair, as text. `rollout` and `routes` add or replace keys of their sections; `sections` is
- * more TOML. A pair whose `tokens` is `exchange` has its signing keys in it. */
-export function configText(stack, { port, adminPort, percentage = 0, rollout = {}, routes = {}, sections = '', auditFile = '' }) {
+/** A configuration for both projects of a pair, as text. `rollout` adds or replaces keys of its section; `sections` is more TOML.
+ * A pair whose `tokens` is `exchange` has its signing keys in it. */
+export function configText(stack, { port, adminPort, percentage = 0, rollout = {}, sections = '', auditFile = '' }) {
   const project = (name) => `
 [projects.${name}]
 url = "${stack[name].url}"
@@ -63,9 +63,6 @@ percentage = ${percentage} # the number that moves users
 ${section({ salt: SALT, audit_file: auditFile, ...rollout })}
 
 ${stack.tokens ? `[tokens]\nmode = "${stack.tokens}"` : ''}
-
-[routes]
-${section(routes)}
 ${SCHEMA}
 ${sections}`;
 }

@@ -3,8 +3,10 @@
 // the subscriber's role and claims. What is subscribed to, and in which words it fails, follows Realtime's subscriptions.
 
 import postgres from 'postgres';
+import { pause } from './until.mjs';
 
 const PUBLICATION = 'supabase_realtime';
+const VISIBLE_MS = 5000; // what somebody else writes to the table for longer than that is not waited for
 const OPERATORS = { eq: '=', neq: '<>', lt: '<', lte: '<=', gt: '>', gte: '>=', in: '= any', like: 'like', ilike: 'ilike', match: '~', imatch: '~*', is: 'is', isdistinct: 'is distinct from' };
 // Every type that postgres.js would turn into a JavaScript value, left as PostgreSQL's text.
 const UNPARSED = { number: [21, 23, 26, 700, 701], json: [114, 3802], boolean: [16], date: [1082, 1114, 1184], bytea: [17] };
@@ -101,6 +103,7 @@ export class DatabaseChanges {
     const type = command.toUpperCase();
     const interested = [...this.subscriptions.values()].filter((one) => one.oids.has(table.oid) && ['*', type].includes(one.event));
     if (!interested.length) return;
+    await this.settled(table);
     const gone = type === 'DELETE';
     // The identity of the row before: what replication tells (its key, or all with REPLICA IDENTITY FULL), else the unchanged key.
     const told = gone ? row : old ?? row;
@@ -108,6 +111,15 @@ export class DatabaseChanges {
     const after = gone ? undefined : { ...before, ...Object.fromEntries(Object.entries(row).filter(([, value]) => value !== undefined)) };
     const change = { table, type, at, relation, raw: after ?? before, record: after && (await this.json(table, after)), before: await this.json(table, before) };
     await this.tell(change, interested);
+  }
+
+  /** Waits until those who are writing to a table have ended. PostgreSQL flushes a commit, and replication sends it, a moment before
+   * anybody can see it: judged in that moment, the row would be nobody's. Its writer's lock is released after that moment. */
+  async settled({ oid }) {
+    const writers = () => this.sql`select virtualtransaction as id from pg_locks where locktype = 'relation' and relation = ${oid} and mode = 'RowExclusiveLock'`;
+    const ids = (await writers()).map(({ id }) => id);
+    const end = performance.now() + VISIBLE_MS;
+    while (ids.length && (await writers()).some(({ id }) => ids.includes(id)) && performance.now() < end) await pause(2);
   }
 
   async tell(change, interested) {

@@ -131,6 +131,39 @@ test('updates and deletions, wildcards, and a name whose underscore is LIKE’s 
   await socket.close();
 });
 
+test('a change that replication tells before it can be seen is judged when it can', async (t) => {
+  // PostgreSQL flushes a commit, and replication sends it, a moment before it makes it visible. Waiting for a standby that never
+  // comes makes that moment as long as a test wants.
+  const waiting = postgres(old.databaseUrl, { max: 1, onnotice: () => {} });
+  const standby = async (name) => {
+    await sql.unsafe(`alter system set synchronous_standby_names = '${name}'`);
+    await sql`select pg_reload_conf()`;
+  };
+  t.after(async () => (await standby(''), await waiting.end()));
+  const socket = await open();
+  const topic = topicName();
+  await socket.join(topic, { ...changes({ event: 'INSERT', schema: 'public', table: 'topics' }), access_token: ada.token });
+  await socket.event(topic, 'system');
+
+  await standby('nobody');
+  const [{ pid }] = await waiting`select pg_backend_pid() as pid`;
+  let inserted, committed;
+  await until('a commit that waits', async () => {
+    if (!inserted || committed) {
+      [inserted, committed] = [randomUUID(), false]; // the setting may come into force after the first ones
+      waiting`insert into topics (id, user_id, name) values (${inserted}, ${ada.id}, 'early')`.then(() => (committed = true));
+    }
+    const [{ held }] = await sql`select wait_event = 'SyncRep' as held from pg_stat_activity where pid = ${pid}`;
+    return held;
+  });
+  await until('replication to have told it', async () => (await sql`select 1 from pg_stat_replication where sent_lsn < pg_current_wal_flush_lsn()`).length === 0);
+  const heard = ({ event, payload }) => event === 'postgres_changes' && payload.data.record.id === inserted;
+  assert.ok(!(await sql`select 1 from topics where id = ${inserted}`).length && !socket.frames.some(heard), 'it is visible already');
+  await standby('');
+  await socket.next('the change', heard);
+  await socket.close();
+});
+
 test('values are PostgreSQL’s JSON of them; a row without a grant is an error', async (t) => {
   t.after(() => sql.unsafe('drop table app_demo.kinds'));
   await sql.unsafe(`
