@@ -33,6 +33,8 @@ pub(super) struct Channel {
     pub(super) held: Option<Utf8Bytes>,
     /// What came after that, in the client's words, to be told behind the answer.
     pub(super) early: Vec<Frame>,
+    /// How often it was joined again by us.
+    pub(super) moves: u8,
     /// Where its changes are being moved.
     pub(super) moving: Option<Side>,
     /// The client's last `track`, to be said again where we join its room again.

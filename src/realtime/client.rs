@@ -127,6 +127,7 @@ impl Session {
             joining: true,
             held: None,
             early: Vec::new(),
+            moves: 0,
             moving: None,
             track: None,
         };

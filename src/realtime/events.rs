@@ -149,7 +149,9 @@ fn restore_words(channel: &Channel, leg: &Leg, said: &str) -> String {
             known.entry(named(there)).or_insert_with(|| named(asked));
         }
     }
-    match known.iter().find(|(there, _)| said.contains(there.as_str())) {
+    // The longest: a name may begin with another.
+    let said_there = known.iter().filter(|(there, _)| said.contains(there.as_str()));
+    match said_there.max_by_key(|(there, _)| there.len()) {
         Some((there, asked)) => said.replace(there.as_str(), asked),
         None => said.to_owned(),
     }

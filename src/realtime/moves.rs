@@ -8,6 +8,9 @@ use super::join::Join;
 use super::session::{Frame, Session, Turn};
 use crate::side::Side;
 
+/// How often a channel is joined again by us: a token of a few bytes has a join of many said, and asked of a database.
+const MOVES: u8 = 16;
+
 /// How a move begins.
 enum Move {
     /// The side has these bindings already.
@@ -47,9 +50,11 @@ impl Session {
             None => None,
         };
         let Some(channel) = self.channels.get_mut(topic) else { return Move::Impossible };
+        let is_too_often = channel.moves >= MOVES;
         match &mut channel.legs[to] {
             // It was there before, and was never told to stop.
             Some(leg) if !leg.ids.is_empty() && leg.upstream == upstream => return Move::Done(to),
+            _ if is_too_often => return Move::Impossible,
             Some(leg) => {
                 leg.upstream = upstream;
                 leg.ids.clear();
@@ -60,6 +65,7 @@ impl Session {
             }
         }
         channel.moving = Some(to);
+        channel.moves += 1;
         Move::Join(to)
     }
 

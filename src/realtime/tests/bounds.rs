@@ -187,3 +187,26 @@ fn tokens_are_found_in_both_versions_and_only_where_they_count() {
     let text = frame(Version::V1, "1", "realtime:a", "phx_join", both);
     assert!(tokens_in(Version::V2, &text).is_empty());
 }
+
+/// A token of a few bytes has the whole join said again, on the other side: so many times, and then the client has to come again.
+#[test]
+fn a_channel_is_joined_elsewhere_so_many_times_and_no_more() {
+    let mut socket = socket(Version::V2);
+    socket.client(&join_of(Version::V2, 500, "realtime:a").replace("u:ada", "u:bob"));
+    let list = KEYS.replace('}', ",\"id\":5}");
+    socket.old_says(&reply("1", "realtime:a", &list));
+    let token = |name: &str| {
+        let payload = format!(r#"{{"access_token":"{name}"}}"#);
+        frame(Version::V2, "1", "realtime:a", "access_token", &payload)
+    };
+    for _ in 0..16 {
+        let done = socket.client(&token("u:ada"));
+        let join = done.iter().find(|action| action.contains("phx_join")).unwrap();
+        let ours = join.split('"').nth(3).unwrap();
+        socket.new_says(&reply(ours, "realtime:a", KEYS_NEW));
+        // Old has the bindings still: nothing has to be joined there.
+        let done = socket.client(&token("u:bob"));
+        assert!(done.last().unwrap().contains("phx_leave"), "{done:?}");
+    }
+    assert_eq!(socket.client(&token("u:ada")).last().unwrap(), "close 1012");
+}

@@ -413,6 +413,21 @@ fn a_status_names_the_table_as_the_client_does() {
 }
 
 #[test]
+fn a_status_names_the_longest_table_that_fits() {
+    let beside = r#"{"event":"*","schema":"vendors","table":"api"}"#;
+    // The table may be looked up in any order: one right answer may be luck.
+    for _ in 0..32 {
+        let mut socket = socket_on_new_rooms();
+        socket.client(&join(A, 1, &[beside, KEYS].join(","), "u:ada"));
+        let listed = [with_id(beside, 7), with_id(KEYS_NEW, 8)].join(",");
+        socket.new_says(&ok("1", "1", A, &listed));
+        let said = system(A, "postgres_changes", "[schema: vendors, table: api_keys, filters: []]");
+        let heard = socket.new_says(&said);
+        assert!(heard[0].contains("schema: public, table: vendor_api_keys,"), "{heard:?}");
+    }
+}
+
+#[test]
 fn frames_that_are_not_understood_are_passed() {
     let mut socket = socket(Version::V2);
     for junk in ["", "{}", "[1,2]", r#"["1","1","realtime:a","phx_join"]"#, "[null,null,7,8,9]"] {

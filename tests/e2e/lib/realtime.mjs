@@ -157,7 +157,9 @@ class Connection {
     if (topic === 'phoenix') return event === 'heartbeat' && this.send({ join_ref: null, ref, topic, event: 'phx_reply', payload: { status: 'ok', response: {} } });
     const channel = this.channels.get(topic);
     if (event === 'phx_join') {
-      channel?.close(); // Phoenix: the new join wins
+      // Phoenix: the new join wins, and its socket sends itself the closing of the first, which comes behind the answer.
+      channel?.end();
+      this.replaced = channel;
       return this.join(frame);
     }
     if (!channel) return this.reply(frame, ...(event === 'phx_leave' ? ['ok', {}] : ['error', { reason: 'unmatched topic' }]));
@@ -183,6 +185,9 @@ class Connection {
 
   reply({ join_ref, ref, topic }, status, response) {
     this.send({ join_ref, ref, topic, event: 'phx_reply', payload: { status, response } });
+    const replaced = this.replaced;
+    this.replaced = undefined;
+    replaced?.tellClosed();
   }
 
   send(frame) {
@@ -259,6 +264,8 @@ class Channel {
   take(frame) {
     const { event, payload } = frame;
     if (event === 'phx_leave') {
+      // A leave of an earlier join "has raced a server close": no answer.
+      if ((this.join_ref ?? null) !== (frame.join_ref ?? null)) return;
       this.connection.reply(frame, 'ok', {});
       this.close();
     } else if (event === 'access_token') {
@@ -339,6 +346,10 @@ class Channel {
 
   close() {
     this.end();
+    this.tellClosed();
+  }
+
+  tellClosed() {
     this.connection.send({ join_ref: this.join_ref, ref: this.join_ref, topic: this.topic, event: 'phx_close', payload: {} });
   }
 
