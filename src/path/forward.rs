@@ -56,7 +56,7 @@ impl Path {
             && decision.side == Side::New
             && may_fall_back(&asked.method, asked.route)
             && !is_issued();
-        let elsewhere = self.elsewhere(asked, decision);
+        let elsewhere = self.elsewhere(asked);
         let is_bare = asked.body.as_ref().is_none_or(http_body::Body::is_end_stream);
         let may = (for_old || elsewhere.is_some()) && is_bare;
         may.then(|| Spare { headers: asked.headers.clone(), for_old, elsewhere })

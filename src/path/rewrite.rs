@@ -17,6 +17,7 @@ use crate::route::Route;
 use crate::secret::Secret;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
+use crate::tokens::Mode;
 
 /// A request as its side says it.
 #[derive(Debug)]
@@ -48,8 +49,10 @@ impl Path {
         caller: &Caller,
         side: Side,
     ) -> Result<Said, Refusal> {
-        let token = match Credentials::of(&asked.headers, None, &self.snapshot.keyring).bearer {
-            Bearer::Token(token) => self.worker.token_for(&self.snapshot, token, side).await,
+        let is_exchanged = self.snapshot.tokens.mode == Mode::Exchange;
+        let bearer_of = || Credentials::of(&asked.headers, None, &self.snapshot.keyring).bearer;
+        let token = match is_exchanged.then(bearer_of) {
+            Some(Bearer::Token(token)) => self.worker.token_for(&self.snapshot, token, side).await,
             _ => None,
         };
         let mut said = say(&self.snapshot, asked, caller, side, self.about.public.is_secure)?;

@@ -13,7 +13,6 @@ use super::forward::Answered;
 use super::refusal::Refusal;
 use super::restore::{Read, read};
 use super::{Asked, Caller, Path};
-use crate::decide::{Decision, Reason};
 use crate::forward::request_body::{BodyFault, collect};
 use crate::observe::ErrorCode;
 use crate::restore::encoding::decode;
@@ -48,9 +47,11 @@ impl Path {
         Ok(())
     }
 
-    /// Whether a read may be asked of the other side too. Not when everybody is forced: force is the switch above all others.
-    pub(super) fn elsewhere(&self, asked: &Asked, decision: Decision) -> Option<Elsewhere> {
-        (decision.reason != Reason::Forced).then(|| asked.elsewhere(&self.snapshot)).flatten()
+    /// Whether a read may be asked of the other side too. Not when everybody is forced: force is the switch above all others, also for
+    /// a signed URL that it doesn't move.
+    pub(super) fn elsewhere(&self, asked: &Asked) -> Option<Elsewhere> {
+        let is_forced = self.snapshot.decide.force.is_some();
+        (!is_forced).then(|| asked.elsewhere(&self.snapshot)).flatten()
     }
 
     /// Asks the other side for what the first one doesn't have. Whatever goes wrong there, the client gets the first answer.
@@ -136,10 +137,15 @@ impl Path {
     }
 }
 
-/// An answer that shows that the side has it.
+/// An answer that shows that the side has it, whatever the conditions or the range of the request make of that.
 fn is_found(status: StatusCode) -> bool {
     status.is_success()
-        || matches!(status, StatusCode::NOT_MODIFIED | StatusCode::PRECONDITION_FAILED)
+        || matches!(
+            status,
+            StatusCode::NOT_MODIFIED
+                | StatusCode::PRECONDITION_FAILED
+                | StatusCode::RANGE_NOT_SATISFIABLE
+        )
 }
 
 /// A body without its content encoding.

@@ -194,11 +194,12 @@ impl Binding {
             }
             (Asked::Schema(_), _) => out.push(as_it_is(None)),
             (Asked::Anywhere { table: Some(table) }, _) => {
-                out.push(as_it_is(None));
+                // A renamed table has its old name nowhere on new, and a binding that finds nothing fails its whole channel.
                 let place = tables.to_new(table).filter(|place| place.name != &**table);
-                if let (Some(place), Side::New) = (place, side) {
-                    out.push(self.exactly(serves, place.schema, place.name));
-                }
+                out.push(match (place, side) {
+                    (Some(place), Side::New) => self.exactly(serves, place.schema, place.name),
+                    _ => as_it_is(None),
+                });
             }
         }
     }

@@ -4,14 +4,17 @@ use foldhash::HashMap;
 use tungstenite::Utf8Bytes;
 
 use super::bindings::{Binding, Upstream};
+use super::client::spread;
 use super::join::Part;
+use super::session::{Frame, Ground};
 use crate::identify::Identity;
 use crate::side::{Pair, Side};
 
 /// A channel of the client's.
 pub(super) struct Channel {
-    /// The client's join, kept to join again elsewhere.
-    pub(super) join: Utf8Bytes,
+    /// The client's join, kept to join again elsewhere; a copy, as all that is kept of a client's frame: a slice would hold the whole
+    /// buffer that it was read into.
+    pub(super) join: Box<str>,
     /// `join_ref` as the client wrote it.
     pub(super) join_ref: Option<Box<str>>,
     /// A token that came after the join.
@@ -28,10 +31,12 @@ pub(super) struct Channel {
     pub(super) joining: bool,
     /// The answer of the rooms' leg, kept until the other has answered as well.
     pub(super) held: Option<Utf8Bytes>,
+    /// What came after that, in the client's words, to be told behind the answer.
+    pub(super) early: Vec<Frame>,
     /// Where its changes are being moved.
     pub(super) moving: Option<Side>,
     /// The client's last `track`, to be said again where we join its room again.
-    pub(super) track: Option<Utf8Bytes>,
+    pub(super) track: Option<Box<str>>,
 }
 
 /// A join on a side.
@@ -45,8 +50,9 @@ pub(super) struct Leg {
     pub(super) changes: bool,
     /// The ref of the join that is not answered yet, as it is compared.
     pub(super) pending: Option<String>,
-    /// A second join of ours on this side closes the first; the client is not told.
-    pub(super) replaces: bool,
+    /// Closings to come of earlier joins of this leg, which joins of ours replaced: they have its `join_ref`, and come after the
+    /// answer (Phoenix sends itself the closing of a join that a second one ends). The client hears none of them.
+    pub(super) closings: usize,
     /// The bindings as they were said.
     pub(super) upstream: Vec<Upstream>,
     /// The side's ids: which of `upstream` each stands for.
@@ -73,6 +79,18 @@ impl Channel {
     pub(super) fn plain_join_ref(&self) -> Option<&str> {
         let text = self.join_ref.as_deref()?;
         Some(text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text))
+    }
+
+    /// Whether a `phx_leave` is of this join. The server does not answer one of an earlier join: React's strict mode sends such,
+    /// when a component has joined the topic again before its first copy leaves it.
+    pub(super) fn is_left_by(&self, join_ref: Option<&str>) -> bool {
+        self.join_ref.is_none() || self.plain_join_ref() == join_ref
+    }
+
+    /// Whether a side was asked for its changes in the words of this moment's map.
+    pub(super) fn is_said(&self, side: Side, ground: &dyn Ground) -> bool {
+        let leg = self.legs[side].as_ref();
+        leg.is_some_and(|leg| leg.upstream == spread(&self.bindings, side, ground))
     }
 
     /// Whether a request is waiting for an answer of either side.

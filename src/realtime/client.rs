@@ -14,6 +14,10 @@ use crate::side::{Pair, Side};
 
 /// Heartbeats on their way; clients have one.
 const BEATS: usize = 16;
+/// Bytes of joins that a socket may have for each channel that it may have. All channels together: one may ask for much.
+const JOIN_BYTES: usize = 16 * 1024;
+/// The longest token that is taken in: no server takes as much in a header.
+const TOKEN_BYTES: usize = 16 * 1024;
 /// The longest `track` that is kept to be said again.
 const TRACK_BYTES: usize = 64 * 1024;
 /// The topic of the socket itself.
@@ -45,7 +49,7 @@ impl Session {
             return self.stray(message, text, turn);
         }
         match &*event {
-            "phx_leave" => self.leave(message, text, turn),
+            "phx_leave" if self.is_left_by(&topic, message) => self.leave(message, text, turn),
             "access_token" => self.token(message, text, turn),
             "presence" => {
                 self.keep_track(message, text);
@@ -53,6 +57,10 @@ impl Session {
             }
             _ => self.push(message, text, turn),
         }
+    }
+
+    fn is_left_by(&self, topic: &str, message: &Message<'_>) -> bool {
+        self.channels.get(topic).is_some_and(|channel| channel.is_left_by(message.join_ref()))
     }
 
     /// A heartbeat goes wherever the client is served; it is alive when all of these are.
@@ -82,7 +90,7 @@ impl Session {
 
     fn join(&mut self, message: &Message<'_>, text: &Utf8Bytes, turn: &mut Turn<'_>) {
         let topic = message.topic();
-        let asked = match self.asked(message, turn) {
+        let asked = match self.asked(message, text, turn) {
             Ok(asked) => asked,
             Err(reason) => {
                 self.abandon(&topic, Pair::default(), turn);
@@ -109,7 +117,7 @@ impl Session {
             self.send(side, Frame::Text(edits.frame(text)), turn);
         }
         let channel = Channel {
-            join: text.clone(),
+            join: text.as_str().into(),
             join_ref: message.raw_join_ref().map(Into::into),
             token: None,
             identity: asked.identity,
@@ -118,6 +126,7 @@ impl Session {
             legs,
             joining: true,
             held: None,
+            early: Vec::new(),
             moving: None,
             track: None,
         };
@@ -128,6 +137,7 @@ impl Session {
     fn asked<'a>(
         &self,
         message: &Message<'a>,
+        text: &str,
         turn: &mut Turn<'_>,
     ) -> Result<Asked<'a>, &'static str> {
         let topic = message.topic();
@@ -135,6 +145,11 @@ impl Session {
             && self.channels.len() >= turn.ground.settings().channels
         {
             return Err(reply::TOO_MANY_CHANNELS);
+        }
+        let others = self.channels.iter().filter(|(name, _)| ***name != *topic);
+        let kept: usize = others.map(|(_, channel)| channel.join.len()).sum();
+        if kept + text.len() > turn.ground.settings().channels.saturating_mul(JOIN_BYTES) {
+            return Err(reply::JOINS_TOO_LONG);
         }
         let join = Join::read(message.payload());
         let identity = whose(turn.ground, join.token().as_deref());
@@ -169,9 +184,6 @@ impl Session {
             leg.changes = true;
             leg.rooms |= asked.is_old_api;
             leg.upstream = spread(&asked.bindings, side, turn.ground);
-            if leg.upstream.len() > turn.ground.settings().bindings {
-                return Err(reply::TOO_MANY_BINDINGS);
-            }
             if asked.is_old_api {
                 leg.topic = Some(self.topic_there(topic, side, &leg.upstream)?);
             }
@@ -198,7 +210,7 @@ impl Session {
             [one] => one.topic(),
             _ => None,
         };
-        let said = said.ok_or(reply::TOPIC_SPREADS)?;
+        let said = said.ok_or(reply::NO_SUCH_TOPIC)?;
         if self.is_taken(side, &said, topic) {
             return Err(reply::TOPIC_TAKEN);
         }
@@ -212,25 +224,31 @@ impl Session {
             .any(|(name, other)| &**name != own && other.topic_on(side, name) == Some(topic))
     }
 
+    /// The room answers a leave, and closes. The other leg is left by us: were its answer waited for, the closing could come first,
+    /// and supabase-js, which then forgets the channel, would wait for the answer until its timeout.
     fn leave(&mut self, message: &Message<'_>, text: &Utf8Bytes, turn: &mut Turn<'_>) {
         let topic = message.topic();
-        let Some(channel) = self.channels.remove(&*topic) else { return };
+        let Some(mut channel) = self.channels.remove(&*topic) else { return };
         let limit = turn.memory();
-        let waiting = Pair::from_fn(|side| channel.legs[side].is_some());
-        if let Some(reference) = message.reference() {
-            self.requests.expect(reference, &topic, waiting, false, limit);
-        }
         self.forget_join(&topic, &channel, limit);
         let told = channel.side_where(|leg| leg.rooms);
-        for side in Side::ALL {
-            let Some(there) = channel.topic_on(side, &topic) else { continue };
-            let mut edits = message.edits();
-            message.retopic(&mut edits, there);
-            self.send(side, Frame::Text(edits.frame(text)), turn);
-            if told != Some(side) {
-                self.left.push(side, there, channel.plain_join_ref(), String::new(), limit);
-            }
+        for side in Side::ALL.into_iter().filter(|side| told != Some(*side)) {
+            self.leave_leg(side, &topic, &mut channel, turn);
         }
+        let Some((side, leg)) = told.and_then(|side| Some((side, channel.legs[side].as_ref()?)))
+        else {
+            return;
+        };
+        if let Some(reference) = message.reference() {
+            let mut waiting = Pair::default();
+            waiting[side] = true;
+            self.requests.expect(reference, &topic, waiting, false, limit);
+        }
+        let there = leg.topic.as_deref().unwrap_or(&topic);
+        self.left.closing(side, there, channel.plain_join_ref(), leg.closings, limit);
+        let mut edits = message.edits();
+        message.retopic(&mut edits, there);
+        self.send(side, Frame::Text(edits.frame(text)), turn);
         self.stale = true;
     }
 
@@ -255,6 +273,12 @@ impl Session {
         for side in Side::ALL {
             if !replaced[side] {
                 self.leave_leg(side, topic, &mut channel, turn);
+            } else if let Some(leg) = &channel.legs[side] {
+                // Every join that is replaced is closed. The client had one of them: that of the room.
+                let closings = leg.closings + usize::from(!leg.rooms);
+                let there = leg.topic.as_deref().unwrap_or(topic);
+                let join_ref = channel.plain_join_ref();
+                self.left.closing(side, there, join_ref, closings, turn.memory());
             }
         }
     }
@@ -264,8 +288,9 @@ impl Session {
         let topic = message.topic();
         let raw = join::event_token(message.payload());
         let Some(channel) = self.channels.get_mut(&*topic) else { return };
-        // The server ignores these two: the channel stays whose it was.
-        if let Some(token) = raw.and_then(unquoted).filter(|token| !token.starts_with("sb_")) {
+        // The server ignores an opaque key: the channel stays whose it was.
+        let is_taken = |token: &str| !token.starts_with("sb_") && token.len() <= TOKEN_BYTES;
+        if let Some(token) = raw.and_then(unquoted).filter(|token| is_taken(token)) {
             channel.identity = whose(turn.ground, Some(&token));
             channel.token = Some((*token).into());
             self.last = channel.identity.clone();
@@ -302,7 +327,9 @@ impl Session {
             return;
         }
         match reply::presence_event(message.payload()).as_deref() {
-            Some("track") if text.len() <= TRACK_BYTES => channel.track = Some(text.clone()),
+            Some("track") if text.len() <= TRACK_BYTES => {
+                channel.track = Some(text.as_str().into());
+            }
             Some("track" | "untrack") => channel.track = None,
             _ => {}
         }

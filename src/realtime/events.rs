@@ -91,6 +91,8 @@ pub(super) struct System<'a> {
     #[serde(borrow, default)]
     extension: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     channel: Option<&'a RawValue>,
@@ -105,6 +107,11 @@ impl<'a> System<'a> {
     /// Whether it is about database changes.
     pub(super) fn is_of_changes(&self) -> bool {
         self.extension.is_some_and(|extension| extension.get() == r#""postgres_changes""#)
+    }
+
+    /// Whether it is an error.
+    pub(super) fn is_error(&self) -> bool {
+        self.status.is_some_and(|status| status.get() == r#""error""#)
     }
 
     /// The client's topic, and its tables in what the server quotes of the binding that it refused.

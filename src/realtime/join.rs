@@ -55,6 +55,12 @@ impl<'a> Join<'a> {
         text(self.user_token).or_else(|| text(self.access_token))
     }
 
+    /// All tokens in it.
+    pub(super) fn tokens(&self) -> Vec<String> {
+        let texts = [self.user_token, self.access_token].into_iter().flatten().filter_map(unquoted);
+        texts.map(Cow::into_owned).collect()
+    }
+
     /// Whether it is a join of the old API, whose topic says what it asks for.
     pub(super) const fn is_old_api(&self) -> bool {
         self.config.is_none()

@@ -31,7 +31,7 @@ pub struct Settings {
     pub send_timeout: Duration,
     /// Channels of one socket.
     pub channels: usize,
-    /// `postgres_changes` bindings of one channel, after wildcards were spread.
+    /// `postgres_changes` bindings of one channel.
     pub bindings: usize,
 }
 

@@ -1,8 +1,6 @@
 //! A channel's changes move to another side while it is joined: make before break. supabase-js 2.49 joins with the anon key and
 //! sends the user's token after the ok reply, so this is how its every channel begins (`upstreams.md` 4).
 
-use tungstenite::Utf8Bytes;
-
 use super::channel::{Channel, Leg};
 use super::client::spread;
 use super::frame::{Message, compose, quoted};
@@ -42,9 +40,6 @@ impl Session {
     fn begin(&mut self, topic: &str, to: Side, turn: &Turn<'_>) -> Move {
         let Some(channel) = self.channels.get(topic) else { return Move::Impossible };
         let upstream = spread(&channel.bindings, to, turn.ground);
-        if upstream.len() > turn.ground.settings().bindings {
-            return Move::Impossible;
-        }
         let is_old_api = channel.is_old_api;
         let there = match is_old_api.then(|| self.topic_there(topic, to, &upstream)) {
             Some(Ok(there)) => Some(there),
@@ -58,16 +53,10 @@ impl Session {
             Some(leg) => {
                 leg.upstream = upstream;
                 leg.ids.clear();
-                leg.replaces = true;
+                leg.closings += 1;
             }
             leg @ None => {
-                *leg = Some(Leg {
-                    topic: there,
-                    rooms: is_old_api,
-                    upstream,
-                    replaces: false,
-                    ..Leg::default()
-                });
+                *leg = Some(Leg { topic: there, rooms: is_old_api, upstream, ..Leg::default() });
             }
         }
         channel.moving = Some(to);
@@ -102,7 +91,7 @@ impl Session {
         }
     }
 
-    fn track_again(&mut self, to: Side, topic: &str, track: &Utf8Bytes, turn: &mut Turn<'_>) {
+    fn track_again(&mut self, to: Side, topic: &str, track: &str, turn: &mut Turn<'_>) {
         let reference = quoted(&self.refs.next());
         let Some(kept) = Message::read(self.version, track) else { return };
         let payload = kept.payload().map_or("{}", |payload| payload.get());
@@ -146,7 +135,9 @@ impl Session {
         let join_ref = channel.join_ref.as_deref();
         let written = quoted(&reference);
         let leave = compose(self.version, join_ref, Some(&written), there, "phx_leave", "{}");
-        self.left.push(side, there, channel.plain_join_ref(), reference, turn.memory());
+        let join_ref = channel.plain_join_ref();
+        self.left.push(side, there, join_ref, reference, turn.memory());
+        self.left.closing(side, there, join_ref, leg.closings, turn.memory());
         self.send(side, Frame::Text(leave), turn);
         self.stale = true;
     }

@@ -14,14 +14,17 @@ use super::session::Version;
 
 /// As the server says it.
 pub(super) const TOO_MANY_CHANNELS: &str = "ChannelRateLimitReached: Too many channels";
+/// More bytes of joins than a socket may have.
+pub(super) const JOINS_TOO_LONG: &str =
+    "InvalidJoinPayload: the joins of this connection are longer than the proxy allows";
 /// More bindings than a channel may have.
 pub(super) const TOO_MANY_BINDINGS: &str =
     "TooManyBindings: more postgres_changes on one channel than the proxy allows";
 /// A binding that is no object.
 pub(super) const NOT_A_BINDING: &str =
     "InvalidJoinPayload: postgres_changes: expected an array of maps";
-/// A topic of the old API that one topic of this project cannot say.
-pub(super) const TOPIC_SPREADS: &str = "TopicNotTranslatable: the tables of this topic have several topics; subscribe with config.postgres_changes";
+/// A topic of the old API that no topic of this project can say.
+pub(super) const NO_SUCH_TOPIC: &str = "TopicNotTranslatable: no topic of this project says this; subscribe with config.postgres_changes";
 /// Two topics of the client's are one on a side.
 pub(super) const TOPIC_TAKEN: &str =
     "TopicNotTranslatable: another channel of this connection has the same topic on this project";

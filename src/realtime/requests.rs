@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use crate::side::{Pair, Side};
 
+/// The longest ref and topic together that are remembered: whoever writes longer ones hears the answers of both sides.
+const WORDS: usize = 1024;
+
 /// Requests of the client's that several sides answer. The oldest is forgotten when there are too many: whoever sends so many
 /// without an answer hears two of them.
 #[derive(Debug, Default)]
@@ -38,6 +41,9 @@ impl Requests {
         swallow: bool,
         limit: usize,
     ) {
+        if reference.len() + topic.len() > WORDS {
+            return;
+        }
         while self.0.len() >= limit.max(1) {
             self.0.pop_front();
         }
@@ -73,7 +79,7 @@ impl Requests {
     }
 }
 
-/// Topics that we left on a side while the client stays on them: the answer and the closing are not the client's.
+/// Joins that are over on a side, by a leave of ours or by another join: the answer and the closing are not the client's.
 #[derive(Debug, Default)]
 pub(super) struct Left(VecDeque<Leaving>);
 
@@ -82,7 +88,7 @@ struct Leaving {
     side: Side,
     topic: Box<str>,
     join_ref: Option<Box<str>>,
-    /// The ref of our `phx_leave`; empty when the client's own did it.
+    /// The ref of our `phx_leave`; empty when only the closing is to come.
     reference: String,
     answered: bool,
 }
@@ -97,6 +103,9 @@ impl Left {
         reference: String,
         limit: usize,
     ) {
+        if topic.len() + join_ref.map_or(0, str::len) > WORDS {
+            return;
+        }
         while self.0.len() >= limit.max(1) {
             self.0.pop_front();
         }
@@ -108,6 +117,20 @@ impl Left {
             reference,
             answered,
         });
+    }
+
+    /// Remembers that `count` closings of `topic` are to come that nobody of ours asked for by leaving.
+    pub(super) fn closing(
+        &mut self,
+        side: Side,
+        topic: &str,
+        join_ref: Option<&str>,
+        count: usize,
+        limit: usize,
+    ) {
+        for _ in 0..count.min(limit) {
+            self.push(side, topic, join_ref, String::new(), limit);
+        }
     }
 
     /// A side answered a `phx_leave` of ours.

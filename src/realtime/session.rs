@@ -10,6 +10,7 @@ use super::Settings;
 use super::binary;
 use super::channel::Channel;
 use super::frame::{Message, Refs};
+use super::join::Join;
 use super::requests::{Left, Requests};
 use crate::identify::Identity;
 use crate::identify::keyring::Role;
@@ -33,6 +34,16 @@ pub enum Frame {
     Text(Utf8Bytes),
     /// Bytes.
     Binary(Bytes),
+}
+
+impl Frame {
+    /// Its length in bytes.
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
 }
 
 impl fmt::Debug for Frame {
@@ -95,6 +106,8 @@ pub enum Action {
 pub struct Session {
     pub(super) version: Version,
     pub(super) open: Pair<bool>,
+    /// How often each side was opened.
+    opened: Pair<u8>,
     /// By the client's topic; at most `realtime.channels`.
     pub(super) channels: HashMap<Box<str>, Channel>,
     /// Heartbeats on their way.
@@ -141,8 +154,28 @@ impl Turn<'_> {
     }
 }
 
+/// Messages, and bytes of them, that wait for the answer to a channel's join.
+const EARLY: usize = 256;
+const EARLY_BYTES: usize = 256 * 1024;
+/// How often a side is opened at most: it stays open the last time, because a client that comes and goes for ever would have us dial
+/// for ever.
+pub(super) const OPENINGS: u8 = 8;
 /// "Service restart": clients come back (trap 25).
 const SERVICE_RESTART: u16 = 1012;
+
+/// The tokens that a client's frame brings: `user_token` and `access_token` of a join or a refresh (`supabase-wire.md` 4.1). Other
+/// frames are not looked into, however much they look like it.
+#[must_use]
+pub fn tokens_in(version: Version, text: &str) -> Vec<String> {
+    if !text.contains("_token\"") {
+        return Vec::new();
+    }
+    let Some(message) = Message::read(version, text) else { return Vec::new() };
+    match &*message.event() {
+        "phx_join" | "access_token" => Join::read(message.payload()).tokens(),
+        _ => Vec::new(),
+    }
+}
 
 impl Session {
     /// A socket on which nothing was said yet.
@@ -151,6 +184,7 @@ impl Session {
         Self {
             version,
             open: Pair::default(),
+            opened: Pair::default(),
             channels: HashMap::default(),
             beats: Requests::default(),
             requests: Requests::default(),
@@ -208,7 +242,8 @@ impl Session {
             Frame::Binary(bytes) => {
                 let header = binary::from_server(bytes);
                 if header.is_none_or(|header| self.hears_binary(side, header)) {
-                    turn.actions.push(Action::ToClient(frame));
+                    let topic = header.map(|header| header.topic.to_owned());
+                    self.tell(topic.as_deref().unwrap_or_default(), frame, &mut turn);
                 }
             }
         }
@@ -228,7 +263,9 @@ impl Session {
             let rooms = channel.side_where(|leg| leg.rooms && !channel.is_old_api);
             let changes = channel.moving.or_else(|| channel.side_where(|leg| leg.changes));
             rooms.is_some_and(|side| side != ground.rooms())
-                || changes.is_some_and(|side| side != ground.side_of(&channel.identity))
+                || changes.is_some_and(|side| {
+                    side != ground.side_of(&channel.identity) || !channel.is_said(side, ground)
+                })
         })
     }
 
@@ -238,9 +275,24 @@ impl Session {
         self.version
     }
 
+    /// Tells the client of something on its channel: behind the answer to its join, which one of two sides may still owe. What
+    /// would be too much to keep is told at once.
+    pub(super) fn tell(&mut self, own: &str, frame: Frame, turn: &mut Turn<'_>) {
+        let owes = |channel: &&mut Channel| channel.joining && channel.sides().count() == 2;
+        let Some(channel) = self.channels.get_mut(own).filter(owes) else {
+            return turn.actions.push(Action::ToClient(frame));
+        };
+        channel.early.push(frame);
+        let bytes: usize = channel.early.iter().map(Frame::len).sum();
+        if channel.early.len() > EARLY || bytes > EARLY_BYTES {
+            turn.actions.extend(channel.early.drain(..).map(Action::ToClient));
+        }
+    }
+
     fn open(&mut self, side: Side, actions: &mut Vec<Action>) {
         if !self.open[side] {
             self.open[side] = true;
+            self.opened[side] = self.opened[side].saturating_add(1);
             actions.push(Action::Open(side));
         }
     }
@@ -281,7 +333,8 @@ impl Session {
                 && !self.left.wait_for(side);
             // The rooms' side is the one to keep, unless only channels of the old API are left, which have no room.
             let is_idle = is_idle && (side != rooms || serves(rooms.other()));
-            if is_idle && self.open.old && self.open.new {
+            let is_shut = is_idle && self.opened[side] < OPENINGS;
+            if is_shut && self.open.old && self.open.new {
                 self.open[side] = false;
                 self.left.forget(side);
                 turn.actions.push(Action::Shut(side));

@@ -8,7 +8,7 @@ use super::events::{self, System};
 use super::frame::{Message, is_own};
 use super::reply::Answer;
 use super::requests;
-use super::session::{Session, Turn};
+use super::session::{Action, Frame, Session, Turn};
 use crate::side::{Pair, Side};
 
 impl Session {
@@ -33,10 +33,7 @@ impl Session {
             false => message.join_ref(),
         };
         let own = self.name_of(side, &topic);
-        if is_end
-            && !self.replaces(side, own.as_deref())
-            && self.left.closed(side, &topic, join_ref)
-        {
+        if is_end && self.left.closed(side, &topic, join_ref) {
             return;
         }
         let Some(own) = own else {
@@ -68,11 +65,6 @@ impl Session {
         // Only channels of the old API have other topics there.
         let mut renamed = self.channels.iter().filter(|(_, channel)| channel.is_old_api);
         renamed.find(|(own, _)| is_it(own)).map(|(own, _)| own.clone())
-    }
-
-    fn replaces(&self, side: Side, own: Option<&str>) -> bool {
-        let leg = own.and_then(|own| self.channels.get(own)?.legs[side].as_ref());
-        leg.is_some_and(|leg| leg.replaces)
     }
 
     fn beat_answered(
@@ -136,7 +128,6 @@ impl Session {
             return;
         }
         leg.pending = None;
-        leg.replaces = false;
         let answer = Answer::read(message.payload());
         let ids = answer.is_ok().then(|| answer.ids(&leg.upstream)).flatten();
         let (Some(ids), Some(from)) = (ids, from) else {
@@ -198,6 +189,7 @@ impl Session {
         message.retopic(&mut edits, own);
         Answer::read(message.payload()).restore(&channel.bindings, &mut edits);
         turn.tell_client(edits.frame(&held));
+        turn.actions.extend(channel.early.drain(..).map(Action::ToClient));
         self.settle(own, turn);
     }
 
@@ -244,10 +236,10 @@ impl Session {
         text: &Utf8Bytes,
         turn: &mut Turn<'_>,
     ) {
-        let Some(leg) = self.channels.get(own).and_then(|one| one.legs[side].as_ref()) else {
-            return;
-        };
-        if leg.replaces {
+        let leg = self.channels.get_mut(own).and_then(|one| one.legs[side].as_mut());
+        let Some(leg) = leg else { return };
+        if leg.closings > 0 {
+            leg.closings -= 1;
             return;
         }
         if !leg.rooms && !leg.changes {
@@ -261,7 +253,7 @@ impl Session {
 
     /// Anything else that a side tells on its own.
     fn told(
-        &self,
+        &mut self,
         side: Side,
         own: &str,
         message: &Message<'_>,
@@ -279,7 +271,11 @@ impl Session {
             }
             "system" => {
                 let system = System::read(message.payload());
-                let is_heard = if system.is_of_changes() { leg.changes } else { leg.rooms };
+                // What a side says before it ends the channel is heard from whichever does.
+                let is_heard = match system.is_of_changes() {
+                    true => leg.changes,
+                    false => leg.rooms || (leg.changes && system.is_error()),
+                };
                 if !is_heard {
                     return;
                 }
@@ -294,7 +290,7 @@ impl Session {
             vec![edits.frame(text)]
         });
         for frame in frames {
-            turn.tell_client(frame);
+            self.tell(own, Frame::Text(frame), turn);
         }
     }
 

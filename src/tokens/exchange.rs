@@ -23,14 +23,15 @@ pub enum Verdict {
     },
     /// No known key is its own, but a side may have published it since it was last asked: [`needed_keys`].
     UnknownKey,
-    /// Forged, expired, no token at all, or for a side that nothing can be signed for: it goes as it is.
+    /// Forged, expired, no user's token, no token at all, or for a side that nothing can be signed for: it goes as it is.
     Unproven,
 }
 
 /// Decides about a token on its way to `side`, at `now` (seconds since 1970).
 ///
 /// A token is signed again only if a key of one of the projects has proved it, and says afterwards what it said before: whoever could
-/// not make the first can't make the second.
+/// not make the first can't make the second. A service role key is none of them: what it is worth on the other side, the settings say,
+/// which list it or don't (`supabase-wire.md` 1.3).
 #[must_use]
 pub fn exchange(
     settings: &Settings,
@@ -55,6 +56,9 @@ pub fn exchange(
         let needed = needed(settings, published, &jwt, &terms);
         let is_needed = needed.old || needed.new;
         return if is_needed { Verdict::UnknownKey } else { Verdict::Unproven };
+    }
+    if !terms.is_for_a_user() {
+        return Verdict::Unproven;
     }
     let target = &settings.projects[side];
     let signed = target.signing.as_ref().and_then(|key| {

@@ -48,6 +48,10 @@ pub(super) struct Terms {
     _iat: Option<f64>,
     #[serde(default)]
     pub(super) iss: Option<serde_json::Value>,
+    #[serde(default)]
+    sub: Option<serde_json::Value>,
+    #[serde(default)]
+    role: Option<serde_json::Value>,
 }
 
 /// Reads an object, and nothing else: by itself serde takes a list of the values as well.
@@ -124,6 +128,14 @@ impl Terms {
         let (now, leeway) = (now as f64, LEEWAY as f64);
         self.exp.is_none_or(|exp| now <= exp + leeway)
             && self.nbf.is_none_or(|nbf| nbf <= now + leeway)
+    }
+
+    /// Whether it speaks for a user, or at least for a role that is bound by policies. A project signs other papers with the same secret:
+    /// its service role key, and the tokens of signed URLs. None of these is a user's.
+    pub(super) fn is_for_a_user(&self) -> bool {
+        let [sub, role] = [&self.sub, &self.role]
+            .map(|claim| claim.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default());
+        !sub.is_empty() || !matches!(role, "" | "service_role")
     }
 
     /// Its last second; [`u64::MAX`] for a token without `exp`.

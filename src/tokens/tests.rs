@@ -131,9 +131,12 @@ fn trap_35_no_time_is_extended_or_added_and_iat_is_not_in_the_future() {
     for (given, want) in [
         (json!({"sub": "a"}), json!({"sub": "a"})),
         (json!({"exp": NOW - 20, "sub": "a"}), json!({"exp": NOW - 20, "sub": "a"})),
-        (json!({"iat": NOW + 3000}), json!({"iat": NOW})),
-        (json!({"iat": NOW - 3000}), json!({"iat": NOW - 3000})),
-        (json!({"nbf": NOW + 20, "exp": NOW}), json!({"nbf": NOW + 20, "exp": NOW})),
+        (json!({"iat": NOW + 3000, "sub": "a"}), json!({"iat": NOW, "sub": "a"})),
+        (json!({"iat": NOW - 3000, "sub": "a"}), json!({"iat": NOW - 3000, "sub": "a"})),
+        (
+            json!({"nbf": NOW + 20, "exp": NOW, "sub": "a"}),
+            json!({"nbf": NOW + 20, "exp": NOW, "sub": "a"}),
+        ),
     ] {
         let made = exchange(&settings, &none(), &signed(&key, &given), Side::New, NOW);
         let mut made = part(&instead(made), 1);
@@ -251,9 +254,31 @@ fn what_can_not_be_verified_stays_as_it_is() {
 fn a_role_is_neither_gained_nor_lost() {
     let settings = settings((Some(OLD_SECRET), None), (None, Some(NEW_ES)));
     for role in ["service_role", "anon", "authenticated", "custom"] {
-        let token = signed(&SigningKey::legacy(OLD_SECRET), &json!({ "role": role }));
+        let token = signed(&SigningKey::legacy(OLD_SECRET), &json!({ "role": role, "sub": "a" }));
         let made = instead(exchange(&settings, &none(), &token, Side::New, NOW));
         assert_eq!(part(&made, 1)["role"], role);
+    }
+}
+
+#[test]
+fn trap_03_what_a_project_signs_besides_users_tokens_is_worth_nothing_on_the_other_side() {
+    let settings = settings((Some(OLD_SECRET), None), (Some(NEW_SECRET), None));
+    let verdict = |claims: &Value, side| {
+        let token = signed(&SigningKey::legacy(OLD_SECRET), claims);
+        exchange(&settings, &none(), &token, side, NOW)
+    };
+    for claims in [
+        json!({ "role": "service_role", "iss": "supabase", "ref": "old", "exp": NOW + 60 }),
+        json!({ "role": "service_role", "sub": "", "exp": NOW + 60 }),
+        json!({ "role": ["service_role"], "sub": null, "exp": NOW + 60 }),
+        json!({ "url": "avatars/x.png", "scope": "download", "exp": NOW + 60 }),
+        json!({ "exp": NOW + 60 }),
+    ] {
+        assert_eq!(verdict(&claims, Side::New), Verdict::Unproven, "{claims}");
+        assert_eq!(verdict(&claims, Side::Old), Verdict::Accepted { until: NOW + 60 }, "{claims}");
+    }
+    for claims in [json!({ "role": "robot" }), json!({ "role": "anon" }), json!({ "sub": "ada" })] {
+        assert!(matches!(verdict(&claims, Side::New), Verdict::Signed { .. }), "{claims}");
     }
 }
 

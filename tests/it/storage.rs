@@ -256,11 +256,17 @@ async fn trap_30_what_one_side_does_not_have_is_asked_of_the_other() {
         3.0,
         "decided for new"
     );
+    // What the other side says about a range is said by who has the object.
+    world
+        .old
+        .answers(|_| response("416 Range Not Satisfiable", "content-range: bytes */3\r\n", ""));
+    let answer = user.get("/storage/v1/object/avatars/x").await;
+    assert_eq!((answer.status, answer.header("content-range")), (416, Some("bytes */3")));
     // If neither has it, the client sees its own side's answer.
     answers_json(&world.old, "404 Not Found", &json!({ "message": "old's" }));
     let answer = user.get("/storage/v1/object/avatars/x").await;
     assert_eq!((answer.status, answer.json()["statusCode"].as_str()), (400, Some("404")));
-    assert_eq!(world.metric("cutover_storage_found_elsewhere_total", "").await, 3.0);
+    assert_eq!(world.metric("cutover_storage_found_elsewhere_total", "").await, 4.0);
 }
 
 #[tokio::test]
@@ -306,6 +312,11 @@ async fn a_url_signed_before_there_were_marks_is_tried_on_old_first() {
     world.client().get(url).await.served_by(Side::New);
     let put = "/storage/v1/object/upload/sign/b/x?token=a.b.c";
     assert_eq!(world.client().ask("PUT", put, Some("x")).await.status, 400, "never a write");
+    // Force doesn't move it, and there is no other side while it stands.
+    let before = world.new.count();
+    world.change("rollout.force", "\"old\"").await;
+    assert_eq!(world.client().get(url).await.status, 400);
+    assert_eq!(world.new.count(), before);
 }
 
 #[tokio::test]

@@ -76,6 +76,7 @@ struct Joined {
 
 struct Server {
     version: Version,
+    side: Side,
     is_rooms: bool,
     channels: HashMap<String, Joined>,
     said: VecDeque<String>,
@@ -125,6 +126,8 @@ impl Server {
         };
         let joined_ref = joined.join_ref.clone();
         match event.as_str() {
+            // "The client has raced a server close": no answer.
+            "phx_leave" if joined_ref != join_ref => {}
             "phx_leave" => {
                 self.channels.remove(&topic);
                 self.reply(&joined_ref, reference, &topic, "ok", json!({}));
@@ -139,10 +142,19 @@ impl Server {
         }
     }
 
+    /// Phoenix' socket sends itself the closing of the join that a second one replaces: it comes behind the answer to the second.
     fn join(&mut self, join_ref: Value, reference: Value, topic: &str, payload: &Value) {
-        if let Some(before) = self.channels.remove(topic) {
+        let before = self.channels.remove(topic);
+        let answer = self.said.len();
+        self.join_new(join_ref, reference, topic, payload);
+        if let Some(before) = before {
+            let behind: Vec<String> = self.said.drain(answer + 1..).collect();
             self.say(&before.join_ref, before.join_ref.clone(), topic, "phx_close", json!({}));
+            self.said.extend(behind);
         }
+    }
+
+    fn join_new(&mut self, join_ref: Value, reference: Value, topic: &str, payload: &Value) {
         if topic == "realtime:bad" {
             let body = json!({"reason": "Unauthorized: no"});
             return self.reply(&join_ref, reference, topic, "error", body);
@@ -161,7 +173,9 @@ impl Server {
             let id = asked.to_string().bytes().fold(7_u64, |hash, byte| {
                 hash.wrapping_mul(31).wrapping_add(u64::from(byte)) % 134_217_728
             });
-            changes.push((text("schema"), text("table"), id));
+            let (schema, table) = (text("schema"), text("table"));
+            assert!(self.has(&schema, &table), "nothing is found, and all bindings fail: {asked}");
+            changes.push((schema, table, id));
             let mut listed = asked.clone();
             listed["id"] = json!(id);
             list.push(listed);
@@ -174,6 +188,16 @@ impl Server {
                 "message": "Subscribed to PostgreSQL", "channel": topic});
             self.say(&join_ref, Value::Null, topic, "system", system);
         }
+    }
+
+    /// Whether a published table is found.
+    fn has(&self, schema: &str, table: &str) -> bool {
+        let is = |pattern: &str, text: &str| pattern == "*" || pattern == text;
+        let here = TABLES.iter().map(|(old, new_schema, name)| match self.side {
+            Side::Old => ("public", *old),
+            Side::New => (*new_schema, *name),
+        });
+        here.into_iter().any(|here| is(schema, here.0) && is(table, here.1))
     }
 
     fn change(&mut self, schema: &str, table: &str) {
@@ -211,6 +235,9 @@ struct Play {
     wanted: HashMap<String, Wanted>,
     replies: HashMap<String, usize>,
     asked: HashSet<String>,
+    /// The leave of each join that was left, both by their refs.
+    leaves: HashMap<String, String>,
+    closed: HashSet<String>,
     heard: Vec<(String, Value)>,
     next: u32,
 }
@@ -219,6 +246,8 @@ struct Play {
 enum Step {
     Join(usize, usize, usize),
     Leave(usize),
+    /// A leave of an earlier join: the server does not answer it.
+    LateLeave(usize),
     Token(usize, usize),
     Presence(usize),
     Beat,
@@ -230,6 +259,7 @@ impl Play {
     fn new(version: Version, rooms: Side) -> Self {
         let server = |side| Server {
             version,
+            side,
             is_rooms: side == rooms,
             channels: HashMap::new(),
             said: VecDeque::new(),
@@ -245,6 +275,8 @@ impl Play {
             wanted: HashMap::new(),
             replies: HashMap::new(),
             asked: HashSet::new(),
+            leaves: HashMap::new(),
+            closed: HashSet::new(),
             heard: Vec::new(),
             next: 0,
         }
@@ -294,6 +326,11 @@ impl Play {
                 let of = join_ref.as_str().map(str::to_owned).or(reference);
                 let current = self.wanted.get(&topic).map(|wanted| wanted.join_ref.clone());
                 assert_ne!(of, current, "closed while wanted: {text}");
+                let of = of.unwrap();
+                if let Some(leave) = self.leaves.get(&of) {
+                    assert!(self.replies.contains_key(leave), "closed before the answer: {text}");
+                }
+                assert!(self.closed.insert(of), "closed twice: {text}");
             }
             "postgres_changes" => self.heard.push((topic, payload)),
             _ => {}
@@ -314,15 +351,20 @@ impl Play {
                 Wanted { join_ref: reference.clone(), user: 0, asked: Value::Null, joined: None };
             self.wanted.insert(topic.to_owned(), wanted);
         }
-        if event == "phx_leave" {
-            self.wanted.remove(topic);
+        if event == "phx_leave"
+            && let Some(left) = self.wanted.remove(topic)
+        {
+            self.leaves.insert(left.join_ref, reference.clone());
         }
         let parts = (join_ref, json!(reference), topic, event, payload);
-        let text = write(self.version, false, parts);
+        self.send(&write(self.version, false, parts));
+        reference
+    }
+
+    fn send(&mut self, text: &str) {
         let mut actions = Vec::new();
         self.session.from_client(Frame::Text(text.into()), &mut self.world, &mut actions);
         self.do_all(actions);
-        reference
     }
 
     fn step(&mut self, step: &Step) {
@@ -339,6 +381,17 @@ impl Play {
             }
             Step::Leave(topic) => {
                 self.say(TOPICS[*topic], "phx_leave", json!({}));
+            }
+            Step::LateLeave(topic) => {
+                let joined =
+                    self.wanted.get(TOPICS[*topic]).is_some_and(|one| one.joined.is_some());
+                if joined {
+                    let reference = json!("late");
+                    let parts = (reference.clone(), reference, TOPICS[*topic], "phx_leave");
+                    let (join_ref, reference, topic, event) = parts;
+                    let parts = (join_ref, reference, topic, event, json!({}));
+                    self.send(&write(self.version, false, parts));
+                }
             }
             Step::Token(topic, user) => {
                 let topic = TOPICS[*topic];
@@ -452,6 +505,7 @@ impl Play {
         }
         self.deliver_all();
         assert!(self.session.channels.is_empty());
+        // `OPENINGS` are more than a script of this length can need.
         assert!(!(self.open.old && self.open.new), "one side is shut");
     }
 }
@@ -462,6 +516,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (topic.clone(), user.clone(), 0..7_usize).prop_map(|(t, u, b)| Step::Join(t, u, b)),
         1 => topic.clone().prop_map(Step::Leave),
+        1 => topic.clone().prop_map(Step::LateLeave),
         3 => (topic.clone(), user).prop_map(|(t, u)| Step::Token(t, u)),
         1 => topic.prop_map(Step::Presence),
         1 => Just(Step::Beat),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::rewrite::query::{Span, Splices};
@@ -42,7 +42,7 @@ impl<'a> Editor<'a> {
         if !object.0.get().starts_with('{') {
             return;
         }
-        let is_empty = object.members().is_empty();
+        let is_empty = object.0.get().trim_start_matches('{').trim_ascii_start() == "}";
         if let (Some(span), Ok(key), Ok(text)) =
             (self.span(object), serde_json::to_string(key), serde_json::to_string(text))
         {
@@ -76,9 +76,19 @@ impl<'a> Value<'a> {
         serde_json::from_str::<String>(raw).ok().map(Cow::Owned)
     }
 
-    /// Whether it is one of the values that JavaScript takes for nothing.
+    /// Whether it is null or an empty text: where a name may be left out, Storage takes both for none.
     pub(crate) fn is_nothing(self) -> bool {
-        matches!(self.0.get(), "null" | "\"\"" | "false" | "0")
+        matches!(self.0.get(), "null" | "\"\"")
+    }
+
+    /// Whether it is null.
+    pub(crate) fn is_null(self) -> bool {
+        self.0.get() == "null"
+    }
+
+    /// Whether it is an array.
+    pub(crate) fn is_list(self) -> bool {
+        self.0.get().starts_with('[')
     }
 
     /// Its members, in order and with repetitions; none if it is no object.
@@ -95,13 +105,25 @@ impl<'a> Value<'a> {
 
     /// The last member of this name, which is the one that counts; `None` if there is none.
     pub(crate) fn member(self, key: &str) -> Option<Self> {
-        self.members().into_iter().rev().find(|(name, _)| name == key).map(|(_, value)| value)
+        let [found] = self.pick([key])?;
+        found
+    }
+
+    /// The same for several names, in one pass that keeps nothing else: whoever sends a body chooses how many members it has. `None` when
+    /// the name of a member is no text (half a surrogate pair): others would read the members all the same.
+    pub(crate) fn pick<const N: usize>(self, keys: [&str; N]) -> Option<[Option<Self>; N]> {
+        let mut found = [None; N];
+        if self.0.get().starts_with('{') {
+            let mut reader = serde_json::Deserializer::from_str(self.0.get());
+            reader.deserialize_map(Pick { keys: &keys, found: &mut found }).ok()?;
+        }
+        Some(found)
     }
 
     /// Its items; none if it is no array.
     pub(crate) fn items(self) -> Vec<Self> {
         let mut found = Vec::new();
-        if self.0.get().starts_with('[') {
+        if self.is_list() {
             let mut reader = serde_json::Deserializer::from_str(self.0.get());
             if reader.deserialize_seq(Items(&mut found)).is_err() {
                 found.clear();
@@ -125,6 +147,53 @@ impl<'a> Visitor<'a> for Members<'_, 'a> {
             self.0.push((key, Value(value)));
         }
         Ok(())
+    }
+}
+
+/// The values of some members.
+struct Pick<'v, 'a> {
+    keys: &'v [&'v str],
+    found: &'v mut [Option<Value<'a>>],
+}
+
+impl<'a> Visitor<'a> for Pick<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
+        while let Some(place) = map.next_key_seed(PlaceOf(self.keys))? {
+            let value = map.next_value::<&'a RawValue>()?;
+            if let Some(found) = place.and_then(|place| self.found.get_mut(place)) {
+                *found = Some(Value(value));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which of these texts one is; none of them is not a fault.
+struct PlaceOf<'v>(&'v [&'v str]);
+
+impl<'a> DeserializeSeed<'a> for PlaceOf<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for PlaceOf<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|key| *key == name))
     }
 }
 
@@ -176,6 +245,11 @@ mod tests {
         for bad in [&b""[..], b"{", b"\xff", b"{} x"] {
             assert!(Editor::read(bad).is_none());
         }
+        let (_, root) = Editor::read(br#"{"a":1,"a":2,"b\u0063":3,"d":[{"a":4}]}"#).unwrap();
+        let texts = root.pick(["bc", "a", "x"]).unwrap().map(|value| value.map(|v| v.0.get()));
+        assert_eq!(texts, [Some("3"), Some("2"), None], "the last one counts");
+        let (_, root) = Editor::read(br#"{"a":1,"\ud800":2}"#).unwrap();
+        assert!(root.pick(["a"]).is_none(), "and not: there is none");
         let deep = "[".repeat(100_000);
         assert!(Editor::read(deep.as_bytes()).is_none());
     }

@@ -228,6 +228,42 @@ fn what_would_hit_others_is_refused() {
 }
 
 #[test]
+fn a_name_that_storage_would_make_a_text_of_is_not_left_in_other_words() {
+    let plain = settings();
+    let on_new = |method: &str, path: &str, body: &str| {
+        said(&plain, Side::New, method, path, Some(body)).map(|said| said.1.unwrap())
+    };
+    // A list of one, and a folder that is nothing.
+    for (method, path, body, want) in [
+        ("DELETE", "/object/avatars", r#"{"prefixes":"a"}"#, r#"{"prefixes":"avatars/a"}"#),
+        ("POST", "/object/sign/avatars", r#"{"paths":"a"}"#, r#"{"paths":"avatars/a"}"#),
+        ("POST", "/object/list/avatars", r#"{"prefix":null}"#, r#"{"prefix":"avatars"}"#),
+        ("POST", "/object/list/avatars", r#"{"limit":1}"#, r#"{"prefix":"avatars","limit":1}"#),
+    ] {
+        assert_eq!(on_new(method, path, body).unwrap(), want, "{path} {body}");
+    }
+    for (method, path, body) in [
+        ("DELETE", "/object/avatars", r#"{"prefixes":["a",5]}"#),
+        ("DELETE", "/object/avatars", r#"{"prefixes":["a",["covers/b"]]}"#),
+        ("DELETE", "/object/avatars", r#"{"prefixes":["a",null]}"#),
+        ("DELETE", "/object/avatars", r#"{"prefixes":7}"#),
+        ("DELETE", "/object/avatars", r#"{"prefixes":["\ud800"]}"#),
+        ("DELETE", "/object/avatars", r#"{"\ud800":1,"prefixes":["a"]}"#),
+        ("POST", "/object/sign/avatars", r#"{"paths":[true]}"#),
+        ("POST", "/object/list/avatars", r#"{"prefix":["covers"]}"#),
+        ("POST", "/object/list-v2/avatars", r#"{"prefix":["covers"]}"#),
+        ("POST", "/object/list-v2/avatars", r#"{"prefix":false}"#),
+        ("POST", "/object/copy", r#"{"bucketId":["avatars"],"sourceKey":"a"}"#),
+        ("POST", "/object/move", r#"{"bucketId":"avatars","sourceKey":1}"#),
+        ("POST", "/object/move", r#"{"bucketId":"b","sourceKey":"a","destinationKey":[""]}"#),
+        ("POST", "/object/move", r#"{"bucketId":"b","destinationBucket":["avatars"]}"#),
+        ("POST", "/bucket", r#"{"name":["docs"]}"#),
+    ] {
+        assert_eq!(on_new(method, path, body), Err(Refused::Unreadable), "{path} {body}");
+    }
+}
+
+#[test]
 fn trap_29_s3_and_what_can_not_be_split_are_refused_without_an_owner() {
     let find =
         |settings: &Settings, path| said(settings, Side::New, "GET", path, None).map(|s| s.0);

@@ -16,8 +16,8 @@ use crate::side::Side;
 /// Why a request to storage can't be said on its side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The body names what is to be renamed, and is no JSON.
-    #[error("the body is no JSON, and what it names has to be read")]
+    /// The body names what is to be renamed, and is no JSON, or gives a name that is no text.
+    #[error("the body is no JSON whose names are texts, and what it names has to be read")]
     Unreadable,
     /// On new the bucket is a folder of another one, or holds other buckets' folders.
     #[error("on this side the bucket shares its place with others, whose files would be hit too")]
