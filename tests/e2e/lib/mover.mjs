@@ -10,6 +10,7 @@ export class Mover {
   closes = []; // { code, reason } of each socket, in order
   faults = []; // what no client should ever see
   joined = 0; // how often all channels were in force
+  away = []; // from the close of a socket until all channels were in force again, in milliseconds
 
   /** `channels` maps a topic to its bindings: none for a room. */
   constructor({ url, key, user, vsn, channels }) {
@@ -21,12 +22,14 @@ export class Mover {
   }
 
   async run() {
+    let closed;
     for (let tries = 0; !this.stopped; tries++) {
       try {
         this.socket = new RealtimeSocket(this.url, this.key, { vsn: this.vsn });
         await this.socket.opened;
         await this.joinAll();
         this.joined += 1;
+        if (closed) this.away.push(performance.now() - closed);
         tries = 0;
       } catch (error) {
         if (!this.stopped && !/has closed|ECONNREFUSED/.test(error.message)) this.faults.push(error.message);
@@ -34,6 +37,7 @@ export class Mover {
       }
       const close = await this.socket.closed;
       if (this.stopped) return;
+      if (!tries) closed = performance.now();
       this.closes.push(close);
       const most = BACK_OFF_MS[Math.min(tries, BACK_OFF_MS.length - 1)];
       await pause(most / 2 + (Math.random() * most) / 2);
@@ -65,6 +69,7 @@ export class Mover {
 export class SdkMover {
   closes = [];
   faults = [];
+  away = [];
   joins = 0;
 
   constructor({ version, connect, user, channels }) {
@@ -83,6 +88,7 @@ export class SdkMover {
     const closed = ({ code, reason }) => {
       if (!current()) return;
       this.closes.push({ code, reason });
+      this.closed ??= performance.now();
       // 2.49 connects again after a lost socket but never joins its channels again, directly or through Cutover: whoever uses it has to
       // begin anew.
       if (this.version === '2.49') setTimeout(() => (client.realtime.disconnect(), this.start()), BACK_OFF_MS[0]);
@@ -93,11 +99,18 @@ export class SdkMover {
       for (const binding of bindings) channel.on('postgres_changes', binding, () => {});
       channel.subscribe((status, error) => {
         if (!current()) return;
-        if (status === 'SUBSCRIBED') this.joins += 1;
+        if (status === 'SUBSCRIBED') this.count();
         // A closed socket is told as an error without words of the server's; a mismatch has them.
         if (error && /mismatch|binding/.test(error.message)) this.faults.push(`${status}: ${error.message}`);
       });
     }
+  }
+
+  count() {
+    this.joins += 1;
+    if (!this.closed || this.joins % Object.keys(this.channels).length) return;
+    this.away.push(performance.now() - this.closed);
+    this.closed = undefined;
   }
 
   stop() {

@@ -1,7 +1,7 @@
 // Starts the stack once and runs the test files of suite/ against it, one after the other, on node's own test runner.
 //   node run-suite.mjs [part of a file name …]
 
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as paths from './paths.mjs';
 import { startStack } from './stack.mjs';
@@ -25,5 +25,7 @@ const runner = stack.processes.start('suite', process.execPath, args, { env, std
 const { code } = await runner.ended;
 const unfinished = files.filter((name) => !existsSync(`${described}.${name}`));
 for (const name of unfinished) console.error(`suite/${name} ended before all its tests were registered`);
+const seconds = (name) => Number(existsSync(`${described}.${name}`) ? readFileSync(`${described}.${name}`, 'utf8') : 0);
+for (const name of files.toSorted((a, b) => seconds(b) - seconds(a))) console.log(`${seconds(name).toFixed(1).padStart(7)} s  suite/${name}`);
 await stack.stop();
 process.exit(unfinished.length ? 1 : code ?? 1);

@@ -28,13 +28,23 @@ class Lite {
     Object.assign(this, { port: ports.lite, urlSigningKey, jwtSecret, liteKeys, agent: new Agent({ keepAlive: true, maxSockets: 64 }) });
   }
 
-  /** One exchange with Lite; `body` is a stream, a string, or nothing. */
-  ask(method, path, headers, body) {
+  turn = Promise.resolve();
+
+  /** One exchange with Lite; `body` is a stream, a string, or nothing. They go one after the other, each until the head of its answer:
+   * Lite judges requests of several users at once under each other's claims. */
+  ask(...exchange) {
+    const answer = this.turn.then(() => this.askNow(...exchange));
+    this.turn = answer.catch(() => {});
+    return answer;
+  }
+
+  askNow(method, path, headers, body) {
     return new Promise((resolve, reject) => {
       const options = { host: '127.0.0.1', port: this.port, agent: this.agent, method, path: `/storage/v1${path}`, headers };
-      const upstream = httpRequest(options, resolve).on('error', reject);
-      if (typeof body?.pipe === 'function') body.pipe(upstream);
-      else upstream.end(body);
+      const upstream = httpRequest(options, resolve).on('error', reject).on('close', () => reject(new Error('Lite did not answer')));
+      if (typeof body?.pipe !== 'function') return upstream.end(body);
+      body.pipe(upstream);
+      body.once('close', () => body.readableEnded || upstream.destroy()); // who goes away in the middle must not hold the others up
     });
   }
 

@@ -11,8 +11,12 @@ const described = process.env.CUTOVER_E2E_STACK;
 if (!described) throw new Error('start the suite with tests/e2e/run.sh');
 
 /** The last line of every test file: all its tests are registered. A file that ends before (its proxy did not start) would otherwise
- * count as one without tests, which node's runner takes for a success. */
-export const registered = (meta) => writeFileSync(`${described}.${basename(meta.filename)}`, '');
+ * count as one without tests, which node's runner takes for a success. At the file's end its time, in seconds, is kept there. */
+export function registered(meta) {
+  const mark = `${described}.${basename(meta.filename)}`;
+  writeFileSync(mark, '');
+  process.once('exit', () => writeFileSync(mark, process.uptime().toFixed(1)));
+}
 
 export const stack = JSON.parse(readFileSync(described, 'utf8'));
 

@@ -108,6 +108,10 @@ test(`${CHANGES} changes move exactly the sockets of the users whose side change
   assert.deepEqual(movers.flatMap(({ faults }) => faults), []);
   assert.ok(sdks.every(({ closes }) => closes.length), 'a real client was never moved');
   t.diagnostic(`${moves} sockets moved, each back on its side; ${movers.length * CHANGES - moves} times one was left alone`);
+  for (const [who, some] of [['bare sockets', raw], ['supabase-js', sdks]]) {
+    const away = some.flatMap((mover) => mover.away).sort((a, b) => a - b);
+    t.diagnostic(`${who}, closed → all channels in force again: median ${away[Math.floor(away.length / 2)].toFixed(0)} ms, max ${away.at(-1).toFixed(0)} ms (${away.length} times)`);
+  }
 });
 
 registered(import.meta);

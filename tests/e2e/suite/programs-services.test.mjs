@@ -20,7 +20,7 @@ const PROGRAMS = [
 // and is joined again where its user belongs; the first join stays as the channel's room, its bindings unheard.
 const JOINS_AS_NOBODY = PROGRAMS[1];
 const nobody = (percentage) => side('127.0.0.1', percentage);
-const MOST_RUNS = 12; // sign-up gives random ids: that all of 12 fall on one side of 50 % happens once in two thousand times
+const MOST_RUNS = 20; // sign-up gives random ids: that in one of the 12 tests all of 20 fall on one side of 50 % happens once in forty thousand times
 const STORAGE = `
 [storage]
 fallback = true
