@@ -323,10 +323,7 @@ impl Socket {
     /// A socket that has to move does so at its turn within `realtime.drain`; one that may stay after all, because the change was taken
     /// back before, stays.
     fn settings_changed(&mut self) {
-        let snapshot = self.worker.snapshot();
-        let mut here = Here { facts: &self.facts, worker: &self.worker, snapshot: &snapshot };
-        let has_to_move = self.session.has_to_move(&mut here);
-        self.move_at = match (has_to_move, self.move_at) {
+        self.move_at = match (self.has_to_move(), self.move_at) {
             (true, None) => {
                 Some(Instant::now() + self.worker.shared.socket_drain.mul_f64(self.share))
             }
@@ -336,9 +333,16 @@ impl Socket {
         self.set_alarm();
     }
 
+    fn has_to_move(&self) -> bool {
+        let snapshot = self.worker.snapshot();
+        let mut here = Here { facts: &self.facts, worker: &self.worker, snapshot: &snapshot };
+        self.session.has_to_move(&mut here)
+    }
+
     async fn time_is_up(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        if self.move_at.is_some_and(|due| due <= now) {
+        // Asked again: a token may have moved what had to move, while the socket waited for its turn.
+        if self.move_at.take_if(|due| *due <= now).is_some() && self.has_to_move() {
             self.worker.shard.count(Counter::WebsocketClosedForFlip(self.left_side()));
             return Err(Farewell::moved().into());
         }
