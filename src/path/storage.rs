@@ -14,8 +14,10 @@ use super::refusal::Refusal;
 use super::restore::{Read, read};
 use super::{Asked, Caller, Names, Path};
 use crate::forward::request_body::{BodyFault, Share, collect};
+use crate::identify::credentials::Credentials;
 use crate::observe::ErrorCode;
 use crate::restore::encoding::decode;
+use crate::rewrite::keys::KeyPlaces;
 use crate::rewrite::storage::{self, Elsewhere, Restore};
 use crate::route::Route;
 use crate::snapshot::Snapshot;
@@ -28,6 +30,10 @@ impl Path {
         if asked.route != Route::Storage || !storage::needs_body(settings, &asked.method, tail) {
             return Ok(());
         }
+        // A stranger is about to be refused, and shall not take the room of those who aren't.
+        let credentials =
+            Credentials::of(&asked.headers, asked.target.query(), &self.snapshot.keyring);
+        KeyPlaces::of(&credentials).check(&self.snapshot.keyring)?;
         let Some(mut body) = asked.body.take().filter(|body| !body.is_end_stream()) else {
             return Ok(());
         };
@@ -36,8 +42,10 @@ impl Path {
         let limit = any_body.map_or(settings.body_bytes, |limit| limit.min(settings.body_bytes));
         let most = settings.bodies_bytes.max(settings.body_bytes);
         let mut share = Share::new(&self.worker.bodies, most);
-        let bytes = collect(&mut body, limit, limits.body_idle_timeout, &mut share).await;
-        let bytes = bytes.map_err(|fault| match fault {
+        let collecting = collect(&mut body, limit, limits.body_idle_timeout, &mut share);
+        // A few names are soon said: whoever says them byte by byte holds a share of what all have.
+        let bytes = tokio::time::timeout(self.snapshot.forward.timeout, collecting).await;
+        let bytes = bytes.unwrap_or(Err(BodyFault::Idle)).map_err(|fault| match fault {
             BodyFault::TooLarge if limit == settings.body_bytes => Refusal::too_many_names(limit),
             fault => {
                 if fault == BodyFault::Broken {

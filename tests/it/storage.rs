@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::conn::Conn;
 use crate::support::eventually;
 use crate::support::upstream::{Seen, Upstream, response};
-use crate::support::world::{ANON_NEW, ANON_OLD, Setup, World};
+use crate::support::world::{ANON_NEW, ANON_OLD, Client, Setup, World};
 
 const JSON: &str = "content-type: application/json\r\n";
 
@@ -68,6 +68,23 @@ async fn answers_name_what_was_asked_for() {
     let own = json!({ "Key": "media/avatars/a", "name": "avatars/a" });
     answers_json(&world.new, "200 OK", &own);
     assert_eq!(user.get("/storage/v1/object/avatars/a").await.json(), own);
+}
+
+#[tokio::test]
+async fn a_body_of_names_is_not_waited_for_without_end_nor_for_a_stranger() {
+    let world = mapped().set("upstream.timeout", "\"300ms\"").await;
+    let head = |client: Client| {
+        let head = client.says("POST", "/storage/v1/object/list/avatars", None);
+        head.replace("\r\n\r\n", "\r\ncontent-length: 100\r\n\r\n")
+    };
+    let mut conn = world.raw().await;
+    conn.send(format!("{}{{", head(world.as_user("ada")))).await;
+    conn.answer_to("POST").await.refused(408, "CUT408");
+    let mut conn = world.raw().await;
+    let stranger = world.client().without("apikey").with("apikey", "stranger");
+    conn.send(head(stranger)).await;
+    conn.answer_to("POST").await.refused(401, "CUT401");
+    assert_eq!(world.old.count() + world.new.count(), 0);
 }
 
 #[tokio::test]
