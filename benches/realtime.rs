@@ -61,6 +61,7 @@ fn world() -> World {
             send_timeout: Duration::from_secs(1),
             channels: 100,
             bindings: 100,
+            join_bytes: 16 * 1024,
         },
     }
 }

@@ -181,6 +181,7 @@ fn realtime(merged: &Merged) -> realtime::Settings {
         send_timeout: merged.duration("realtime.send_timeout"),
         channels: merged.size("realtime.channels"),
         bindings: merged.size("realtime.bindings"),
+        join_bytes: merged.size("realtime.join_bytes"),
     }
 }
 

@@ -284,6 +284,7 @@ pub(crate) static KEYS: &[Key] = &[
     Key::live("realtime.send_timeout", "\"10s\"", Kind::Duration { min: 100, max: 600_000 }),
     Key::live("realtime.channels", "100", Kind::Integer { min: 1, max: 10_000 }),
     Key::live("realtime.bindings", "100", Kind::Integer { min: 1, max: 10_000 }),
+    Key::live("realtime.join_bytes", "16384", Kind::Integer { min: 1_024, max: 1_048_576 }),
     Key::at_start("realtime.drain", "\"10s\"", Kind::Duration { min: 0, max: 600_000 }),
     Key::at_start("log.format", "\"human\"", words(&["human", "json"])),
     Key::at_start("log.level", "\"info\"", Kind::Filter),

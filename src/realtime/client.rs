@@ -14,8 +14,6 @@ use crate::side::{Pair, Side};
 
 /// Heartbeats on their way; clients have one.
 const BEATS: usize = 16;
-/// Bytes of joins that a socket may have for each channel that it may have. All channels together: one may ask for much.
-const JOIN_BYTES: usize = 16 * 1024;
 /// The longest token that is taken in: no server takes as much in a header.
 const TOKEN_BYTES: usize = 16 * 1024;
 /// The longest `track` that is kept to be said again.
@@ -149,7 +147,8 @@ impl Session {
         }
         let others = self.channels.iter().filter(|(name, _)| ***name != *topic);
         let kept: usize = others.map(|(_, channel)| channel.join.len()).sum();
-        if kept + text.len() > turn.ground.settings().channels.saturating_mul(JOIN_BYTES) {
+        let settings = turn.ground.settings();
+        if kept + text.len() > settings.channels.saturating_mul(settings.join_bytes) {
             return Err(reply::JOINS_TOO_LONG);
         }
         let join = Join::read(message.payload());

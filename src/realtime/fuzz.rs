@@ -130,6 +130,7 @@ fn plain() -> Plain {
             send_timeout: Duration::from_secs(1),
             channels: 3,
             bindings: 4,
+            join_bytes: 16 * 1024,
         },
         anonymous: Side::Old,
     }

@@ -33,6 +33,8 @@ pub struct Settings {
     pub channels: usize,
     /// `postgres_changes` bindings of one channel.
     pub bindings: usize,
+    /// Bytes of a channel's join, which is kept to join it elsewhere. The channels of a socket share what all of them may have.
+    pub join_bytes: usize,
 }
 
 /// The side of what a path below `/realtime/v1` asks for: the REST API of broadcasts belongs to the rooms' owner.

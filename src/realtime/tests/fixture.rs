@@ -51,6 +51,7 @@ pub(super) fn world() -> World {
             send_timeout: Duration::from_secs(1),
             channels: 4,
             bindings: 6,
+            join_bytes: 16 * 1024,
         },
         users: [side("ada", Side::New), side("bob", Side::Old), side("eve", Side::New)].into(),
         anonymous: Side::Old,
