@@ -49,7 +49,8 @@ impl Path {
         caller: &Caller,
         side: Side,
     ) -> Result<Said, Refusal> {
-        let is_exchanged = self.snapshot.tokens.mode == Mode::Exchange;
+        // What S3 has signed must not change.
+        let is_exchanged = self.snapshot.tokens.mode == Mode::Exchange && !asked.is_sealed();
         let bearer_of = || Credentials::of(&asked.headers, None, &self.snapshot.keyring).bearer;
         let token = match is_exchanged.then(bearer_of) {
             Some(Bearer::Token(token)) => self.worker.token_for(&self.snapshot, token, side).await,

@@ -114,9 +114,14 @@ async fn first_fetches_are_over(world: &World) {
 
 #[tokio::test]
 async fn trap_02_a_users_token_is_signed_again_for_the_other_project_on_every_route() {
-    let world = secrets().set("projects.new.issuer", "\"https://new/auth/v1\"").await;
+    let world = secrets()
+        .set("projects.new.issuer", "\"https://new/auth/v1\"")
+        .set("routes.graphql", "\"rollout\"")
+        .set("storage.s3", "\"new\"")
+        .await;
     let token = made_by(&SigningKey::legacy(OLD_SECRET), &claims());
-    for target in ["/rest/v1/todos", "/storage/v1/object/a/b", "/functions/v1/hello"] {
+    for target in ["/rest/v1/todos", "/storage/v1/object/a/b", "/functions/v1/hello", "/graphql/v1"]
+    {
         with(&world, &token).get(target).await.served_by(Side::New);
         let made = seen(&world.new);
         assert_eq!(part(&made, 0), json!({"alg": "HS256", "typ": "JWT"}), "{target}");
@@ -126,7 +131,9 @@ async fn trap_02_a_users_token_is_signed_again_for_the_other_project_on_every_ro
         assert_eq!(made_by(&SigningKey::legacy(NEW_SECRET), &want), made, "the new project's own");
         assert_eq!(world.new.last().head.all("authorization").len(), 1);
     }
-    assert_eq!(world.metric("cutover_tokens_signed_total", "side=\"new\"").await, 3.0);
+    assert_eq!(world.metric("cutover_tokens_signed_total", "side=\"new\"").await, 4.0);
+    with(&world, &token).get("/storage/v1/s3/a/b").await.served_by(Side::New);
+    assert_eq!(seen(&world.new), token, "what S3 may have signed is not touched");
     with(&world, &token).get("/auth/v1/user").await.served_by(Side::Old);
     assert_eq!(seen(&world.old), token, "its own side gets its own bytes");
 }
