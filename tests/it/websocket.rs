@@ -140,7 +140,7 @@ async fn an_upgrade_to_anything_else_is_no_upgrade() {
 
 #[tokio::test]
 async fn force_moves_sockets_with_1012_and_those_who_come_back_meet_the_other_side() {
-    let world = World::start().await;
+    let world = World::start().set("routes.functions", "\"old\"").await;
     echoes(&world.old);
     echoes(&world.new);
     let mut sockets = Vec::new();
@@ -150,7 +150,8 @@ async fn force_moves_sockets_with_1012_and_those_who_come_back_meet_the_other_si
     // A change that moves nobody closes nothing.
     world.change("rollout.percentage", "50").await;
     sockets[0].send(Message::text("still here")).await.unwrap();
-    within("the echo", sockets[0].next()).await.unwrap().unwrap();
+    let echo = within("the echo", sockets[0].next()).await.unwrap().unwrap();
+    assert_eq!(echo, Message::text("still here"));
     world.change("rollout.force", "\"new\"").await;
     for socket in &mut sockets {
         assert_eq!(close_code(socket).await, Some(1012));
