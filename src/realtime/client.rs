@@ -88,16 +88,13 @@ impl Session {
 
     fn join(&mut self, message: &Message<'_>, text: &Utf8Bytes, turn: &mut Turn<'_>) {
         let topic = message.topic();
-        let asked = match self.asked(message, text, turn) {
-            Ok(asked) => asked,
-            Err(reason) => {
-                self.abandon(&topic, Pair::default(), turn);
-                return turn.tell_client(reply::refusal(self.version, message, reason));
-            }
-        };
-        self.last = asked.identity.clone();
-        let legs = match self.plan(message, &asked, turn) {
-            Ok(legs) => legs,
+        let planned = self.asked(message, text, turn).and_then(|asked| {
+            self.last = asked.identity.clone();
+            let legs = self.plan(message, &asked, turn)?;
+            Ok((asked, legs))
+        });
+        let (asked, legs) = match planned {
+            Ok(planned) => planned,
             Err(reason) => {
                 self.abandon(&topic, Pair::default(), turn);
                 return turn.tell_client(reply::refusal(self.version, message, reason));
@@ -246,9 +243,7 @@ impl Session {
         }
         let there = leg.topic.as_deref().unwrap_or(&topic);
         self.left.closing(side, there, channel.plain_join_ref(), leg.closings, limit);
-        let mut edits = message.edits();
-        message.retopic(&mut edits, there);
-        self.send(side, Frame::Text(edits.frame(text)), turn);
+        self.send(side, Frame::Text(message.on_topic(there, text)), turn);
         self.stale = true;
     }
 
@@ -316,9 +311,7 @@ impl Session {
             Some((side, channel.topic_on(side, &topic)?))
         });
         let Some((side, there)) = there else { return self.stray(message, text, turn) };
-        let mut edits = message.edits();
-        message.retopic(&mut edits, there);
-        self.send(side, Frame::Text(edits.frame(text)), turn);
+        self.send(side, Frame::Text(message.on_topic(there, text)), turn);
     }
 
     fn keep_track(&mut self, message: &Message<'_>, text: &Utf8Bytes) {

@@ -114,7 +114,14 @@ impl<'a> Message<'a> {
         Edits::of(self.text)
     }
 
-    /// The frame with another topic.
+    /// The frame with another topic, and nothing else that is other: the very same one if the topic is.
+    pub(super) fn on_topic(&self, topic: &str, original: &Utf8Bytes) -> Utf8Bytes {
+        let mut edits = self.edits();
+        self.retopic(&mut edits, topic);
+        edits.frame(original)
+    }
+
+    /// Puts another topic into a frame that is changed elsewhere too.
     pub(super) fn retopic(&self, edits: &mut Edits<'a>, topic: &str) {
         if self.topic() != topic {
             edits.replace(self.fields.topic, quoted(topic));

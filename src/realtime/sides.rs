@@ -104,9 +104,7 @@ impl Session {
             }
             requests::Answer::Pass(topic) => {
                 self.stale = true;
-                let mut edits = message.edits();
-                message.retopic(&mut edits, &topic);
-                turn.tell_client(edits.frame(text));
+                turn.tell_client(message.on_topic(&topic, text));
                 true
             }
         }
@@ -155,9 +153,7 @@ impl Session {
         if !is_join {
             // Only the room was asked anything.
             if leg.rooms {
-                let mut edits = message.edits();
-                message.retopic(&mut edits, own);
-                turn.tell_client(edits.frame(text));
+                turn.tell_client(message.on_topic(own, text));
             }
             return;
         }
@@ -206,9 +202,7 @@ impl Session {
         if answer.is_ok() {
             return turn.close("a side answered a join with other bindings");
         }
-        let mut edits = message.edits();
-        message.retopic(&mut edits, own);
-        turn.tell_client(edits.frame(text));
+        turn.tell_client(message.on_topic(own, text));
         self.drop_channel(side, own, turn);
     }
 
@@ -245,9 +239,7 @@ impl Session {
         if !leg.rooms && !leg.changes {
             return turn.close("a channel could not be moved");
         }
-        let mut edits = message.edits();
-        message.retopic(&mut edits, own);
-        turn.tell_client(edits.frame(text));
+        turn.tell_client(message.on_topic(own, text));
         self.drop_channel(side, own, turn);
     }
 
@@ -284,11 +276,7 @@ impl Session {
             _ if !leg.rooms => return,
             _ => None,
         };
-        let frames = restored.unwrap_or_else(|| {
-            let mut edits = message.edits();
-            message.retopic(&mut edits, own);
-            vec![edits.frame(text)]
-        });
+        let frames = restored.unwrap_or_else(|| vec![message.on_topic(own, text)]);
         for frame in frames {
             self.tell(own, Frame::Text(frame), turn);
         }
