@@ -57,7 +57,7 @@ pub(crate) fn all(merged: &Merged, faults: &mut Vec<Fault>) {
 /// A secret key alone would be `service_role`, so that both keys have to be there. The other side's are needed when auth moves to it.
 fn client_address(merged: &Merged, faults: &mut Vec<Fault>) {
     let key = "auth.client_address";
-    let owner = Side::parse(merged.text("routes.auth")).unwrap_or(Side::Old);
+    let owner = merged.auth_owner();
     if merged.text(key) == "sb-forwarded-for" && build::vouching(merged, owner).is_none() {
         let allowed = format!(
             "an sb_secret_… key in projects.{owner}.service_role_key and the legacy anon key (a JWT) in projects.{owner}.anon_key"
@@ -368,7 +368,7 @@ pub(crate) fn warnings(merged: &Merged) -> Vec<String> {
             ));
         }
         let service = format!("projects.{side}.service_role_key");
-        let other = if side == Side::Old { Side::New } else { Side::Old };
+        let other = side.other();
         if absent(&service) && !absent(&format!("projects.{other}.service_role_key")) {
             warnings.push(format!(
                 "{service} is not set, and the {other} project's is: service keys can't be swapped"

@@ -140,6 +140,11 @@ impl Merged {
         Side::parse(self.text("rollout.force"))
     }
 
+    /// The side where users sign in, and whose tokens therefore have to be good for both.
+    pub(crate) fn auth_owner(&self) -> Side {
+        Side::parse(self.text("routes.auth")).unwrap_or(Side::Old)
+    }
+
     pub(crate) fn integer(&self, key: &str) -> u64 {
         match self.value(key) {
             Typed::Integer(number) => *number,

@@ -64,18 +64,6 @@ fn project(merged: &Merged, url: &Url, side: Side, mode: Mode) -> Result<Project
     Project::new(secret("jwt_secret"), secret("signing_key"), &issuer, &jwks_url)
 }
 
-/// The side where users sign in, and whose tokens therefore have to be good for both.
-fn issuing(merged: &Merged) -> Side {
-    Side::parse(merged.text("routes.auth")).unwrap_or(Side::Old)
-}
-
-const fn other(side: Side) -> Side {
-    match side {
-        Side::Old => Side::New,
-        Side::New => Side::Old,
-    }
-}
-
 fn secrets<'a>(merged: &'a Merged, side: Side, name: &str) -> &'a [Secret] {
     merged.secrets(&format!("projects.{side}.{name}"))
 }
@@ -86,7 +74,8 @@ fn can_sign(merged: &Merged, side: Side) -> bool {
 
 /// Without a key for the side where users do not sign in, each of them would be a stranger there.
 pub(super) fn check(merged: &Merged, faults: &mut Vec<Fault>) {
-    let (issuer, target) = (issuing(merged), other(issuing(merged)));
+    let issuer = merged.auth_owner();
+    let target = issuer.other();
     if mode(merged) == Mode::Exchange && !can_sign(merged, target) {
         let allowed = format!(
             "projects.{target}.signing_key or projects.{target}.jwt_secret: users sign in at {issuer} (routes.auth), and with tokens.mode = \"exchange\" their tokens are signed again for {target}"
@@ -116,7 +105,8 @@ pub(super) fn warnings(merged: &Merged, warnings: &mut Vec<String>) {
             ));
         }
     }
-    let (issuer, target) = (issuing(merged), other(issuing(merged)));
+    let issuer = merged.auth_owner();
+    let target = issuer.other();
     if !can_sign(merged, issuer) {
         warnings.push(format!(
             "projects.{issuer} has neither signing_key nor jwt_secret: tokens that {target} issued can't be signed for {issuer}, which answers 401 to them"

@@ -114,10 +114,7 @@ pub fn belongs(settings: &Settings, tail: &str) -> Belongs {
 /// The raw path below `/functions/v1` as `side` names it; `None` when nothing changes. Whatever follows the name stays.
 #[must_use]
 pub fn translate(settings: &Settings, tail: &str, side: Side) -> Option<String> {
-    let other = match side {
-        Side::Old => &settings.names.new,
-        Side::New => &settings.names.old,
-    };
+    let other = &settings.names[side.other()];
     // A longer name that is the side's own already stands: with memory = "memory/v2", /memory/v2 is not /memory with something behind.
     let find = |name: &str| match settings.names[side].get(name) {
         Some(translated) => Some(Some(translated)),

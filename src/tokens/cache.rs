@@ -8,11 +8,9 @@ use quick_cache::unsync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
 use super::{Published, Settings, Verdict, exchange};
+use crate::identify::cache::LONGEST_CACHED_TOKEN;
 use crate::secret::Secret;
 use crate::side::Side;
-
-/// Tokens longer than this are judged each time.
-pub const LONGEST_CACHED_TOKEN: usize = 8 * 1024;
 
 /// What an entry may hold: a token and the one made of it, of about 1 KB each. One that holds more takes the place of several.
 pub const ENTRY_BYTES: usize = 2 * 1024;

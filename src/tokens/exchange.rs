@@ -51,8 +51,7 @@ pub fn exchange(
     if own == Proof::Accepted || is_own {
         return Verdict::Accepted { until: terms.end() };
     }
-    let other = if side == Side::Old { Side::New } else { Side::Old };
-    if own == Proof::None && proof(other) == Proof::None {
+    if own == Proof::None && proof(side.other()) == Proof::None {
         let needed = needed(settings, published, &jwt, &terms);
         let is_needed = needed.old || needed.new;
         return if is_needed { Verdict::UnknownKey } else { Verdict::Unproven };
