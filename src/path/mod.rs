@@ -288,12 +288,6 @@ impl Asked {
         (self.route == Route::Rest).then(|| resolve(&snapshot.rewrite, &self.rest()))
     }
 
-    /// Whether nothing of the request may change: its signature covers everything.
-    fn is_sealed(&self) -> bool {
-        self.route == Route::Storage
-            && buckets::is_s3(&self.method, self.route.tail(self.target.path()))
-    }
-
     /// The side of the thing that is asked for, if it has one of its own.
     fn belongs(&self, snapshot: &Snapshot) -> Belongs {
         let tail = self.route.tail(self.target.path());

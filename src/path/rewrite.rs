@@ -6,7 +6,8 @@ use http::uri::{InvalidUri, PathAndQuery};
 use http::{HeaderMap, Method};
 
 use super::refusal::Refusal;
-use super::{Asked, Caller, Names, Path};
+use super::worker::Worker;
+use super::{About, Asked, Caller, Names, Path};
 use crate::identify::credentials::{Bearer, Credentials};
 use crate::observe::ErrorCode;
 use crate::rewrite::headers::{self as rewriting, ClientFacts, REQUEST_ID};
@@ -30,6 +31,18 @@ pub(super) struct Said {
     pub(super) body: Option<Bytes>,
     /// The query had something that the translation does not know.
     pub(super) left_alone: bool,
+    /// Nothing of it may change: the client has signed it.
+    is_sealed: bool,
+}
+
+/// What a request gets of the connection that it came on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own<'a> {
+    /// Whether the client speaks TLS to us.
+    pub(super) is_secure: bool,
+    pub(super) request_id: &'a HeaderValue,
+    /// Random bits for a trace, where the client has none.
+    pub(super) random: u128,
 }
 
 /// What undoes the rewriting in the response.
@@ -49,25 +62,40 @@ impl Path {
         caller: &Caller,
         side: Side,
     ) -> Result<Said, Refusal> {
-        // What S3 has signed must not change.
-        let is_exchanged = self.snapshot.tokens.mode == Mode::Exchange && !asked.is_sealed();
-        let bearer_of = || Credentials::of(&asked.headers, None, &self.snapshot.keyring).bearer;
+        let About { public, request_id, random, .. } = &self.about;
+        let own = Own { is_secure: public.is_secure, request_id, random: *random };
+        self.worker.rewrite(&self.snapshot, asked, caller, side, own).await
+    }
+}
+
+impl Worker {
+    /// The same for whoever has no path: what is said, and with it the user's token as the side accepts it, id and trace.
+    pub(super) async fn rewrite(
+        &self,
+        snapshot: &Snapshot,
+        asked: &mut Asked,
+        caller: &Caller,
+        side: Side,
+        own: Own<'_>,
+    ) -> Result<Said, Refusal> {
+        let mut said = say(snapshot, asked, caller, side, own.is_secure)?;
+        let is_exchanged = snapshot.tokens.mode == Mode::Exchange && !said.is_sealed;
+        let bearer_of = || Credentials::of(&said.headers, None, &snapshot.keyring).bearer;
         let token = match is_exchanged.then(bearer_of) {
-            Some(Bearer::Token(token)) => self.worker.token_for(&self.snapshot, token, side).await,
+            Some(Bearer::Token(token)) => self.token_for(snapshot, token, side).await,
             _ => None,
         };
-        let mut said = say(&self.snapshot, asked, caller, side, self.about.public.is_secure)?;
         if let Some(token) = token {
             said.headers.insert(header::AUTHORIZATION, bearer(&token)?);
         }
-        said.headers.insert(REQUEST_ID, self.about.request_id.clone());
-        rewriting::begin_trace(&mut said.headers, self.about.random);
+        said.headers.insert(REQUEST_ID, own.request_id.clone());
+        rewriting::begin_trace(&mut said.headers, own.random);
         Ok(said)
     }
 }
 
 /// A token as the value of `Authorization`.
-pub(super) fn bearer(token: &Secret) -> Result<HeaderValue, Refusal> {
+fn bearer(token: &Secret) -> Result<HeaderValue, Refusal> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
         .map_err(|_| Refusal::of(ErrorCode::Malformed))?;
     value.set_sensitive(true);
@@ -97,7 +125,8 @@ pub(super) fn say(
     let said = said.or_else(|| stored.as_ref()?.said.query.as_deref());
     let query = said.or_else(|| asked.target.query());
     // What S3 has signed must not change, and it has no keys of ours.
-    let swapped = match stored.as_ref().is_some_and(|stored| stored.said.is_sealed) {
+    let is_sealed = stored.as_ref().is_some_and(|stored| stored.said.is_sealed);
+    let swapped = match is_sealed {
         true => None,
         false => keys::swap(&mut headers, query, caller.keys, &snapshot.keyring, side)?,
     };
@@ -133,7 +162,7 @@ pub(super) fn say(
         Some(stored) => stored.finish(&mut headers, asked.names.as_ref()),
     };
     let undo = Undo { rest, storage };
-    Ok(Said { method: asked.method.clone(), target, headers, body, undo, left_alone })
+    Ok(Said { method: asked.method.clone(), target, headers, body, undo, left_alone, is_sealed })
 }
 
 /// A request to storage, said.

@@ -11,13 +11,12 @@ use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
 use super::ground::Facts;
-use crate::identify::credentials::{Bearer, Credentials};
+use crate::identify::credentials::Credentials;
 use crate::observe::ErrorCode;
 use crate::path::refusal::Refusal;
-use crate::path::rewrite::{bearer, say};
+use crate::path::rewrite::Own;
 use crate::path::worker::Worker;
 use crate::path::{Asked, Caller};
-use crate::rewrite::headers::{REQUEST_ID, begin_trace};
 use crate::rewrite::keys::KeyPlaces;
 use crate::route::Route;
 use crate::side::Side;
@@ -106,10 +105,6 @@ async fn handshake(
 ) -> Result<(PathAndQuery, HeaderMap), Refusal> {
     let Opening { target, headers, is_secure, request_id, random } = opening;
     let credentials = Credentials::of(headers, target.query(), &snapshot.keyring);
-    let token = match credentials.bearer {
-        Bearer::Token(token) => worker.token_for(snapshot, token, side).await,
-        _ => None,
-    };
     let caller = Caller {
         identity: facts.identity.clone(),
         keys: KeyPlaces::of(&credentials),
@@ -124,13 +119,9 @@ async fn handshake(
         body: None,
         upgrade: None,
     };
-    let mut said = say(snapshot, &mut asked, &caller, side, *is_secure)?;
+    let own = Own { is_secure: *is_secure, request_id, random: *random };
+    let mut said = worker.rewrite(snapshot, &mut asked, &caller, side, own).await?;
     let headers = &mut said.headers;
-    if let Some(token) = token {
-        headers.insert(header::AUTHORIZATION, bearer(&token)?);
-    }
-    headers.insert(REQUEST_ID, request_id.clone());
-    begin_trace(headers, *random);
     let key = HeaderValue::from_str(key).map_err(|_| Refusal::of(ErrorCode::Malformed))?;
     let handshake: [(HeaderName, HeaderValue); 4] = [
         (header::CONNECTION, HeaderValue::from_static("Upgrade")),

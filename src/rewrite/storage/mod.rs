@@ -111,12 +111,6 @@ pub fn needs_body(settings: &Settings, method: &Method, tail: &str) -> bool {
     }
 }
 
-/// Whether the request speaks S3, whose signature covers host, path and headers: nothing of it may change.
-#[must_use]
-pub fn is_s3(method: &Method, tail: &str) -> bool {
-    Endpoint::of(method, tail).kind == Kind::S3
-}
-
 /// The side of what is asked for: the issuer of a signed URL or an upload, the owner of a bucket.
 #[must_use]
 pub fn belongs(settings: &Settings, asked: &Asked<'_>) -> Belongs {
