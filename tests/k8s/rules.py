@@ -13,7 +13,6 @@ apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
   name: cutover
-  namespace: cutover
   labels: {app.kubernetes.io/name: cutover}
 spec:
 """
