@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci fmt lint unit e2e k8s alerts rules fuzz fuzz-briefly build bench check clean
+.PHONY: help demo test ci fmt lint unit e2e k8s alerts rules image-check fuzz fuzz-briefly build bench check clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ alerts: ## the dashboard and the alerts: each fires when it should, and names wh
 
 rules: ## writes the alerts in the form of the Prometheus operator
 	tests/k8s/run.sh --write-rules
+
+image-check: ## the image's program: static, small, serving in an empty root (IMAGE_PROGRAM: this one, not a new one)
+	tests/image/check.sh $(IMAGE_PROGRAM)
 
 build: ## the release binary
 	$(CARGO) build --release --locked

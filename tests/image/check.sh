@@ -15,11 +15,12 @@ done
 
 program=${1:-}
 if [ -z "$program" ]; then
-  context=$(mktemp -d)
-  trap 'rm -rf "$context"' EXIT
+  target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
+  context=$target/image-context
+  rm -rf "$context" && mkdir -p "$context"
   grep -q '^\*$' "$root/.dockerignore" || fail ".dockerignore is expected to leave out everything that it does not name"
-  sed -n 's/^!//p' "$root/.dockerignore" | while read -r path; do (cd "$root" && cp -r --parents "$path" "$context"); done
-  program=$(CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}") "$context/tests/image/build.sh")
+  sed -n 's/^!//p' "$root/.dockerignore" | while read -r path; do (cd "$root" && cp -rp --parents "$path" "$context"); done
+  program=$(CARGO_TARGET_DIR=$target "$context/tests/image/build.sh")
 fi
 
 readelf -lW "$program" | grep -q INTERP && fail "$program wants a dynamic loader"

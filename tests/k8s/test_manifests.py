@@ -2,6 +2,9 @@
 checks notices what it is there for."""
 
 import copy
+import json
+import re
+import tomllib
 import unittest
 
 import kubernetes_validate
@@ -98,6 +101,37 @@ class Fit(unittest.TestCase):
 
     def test_the_operators_rules_are_the_plain_ones(self):
         self.assertEqual(OPERATOR.read_text(), operators_form(), "rules.yml has changed: run `make rules`")
+
+
+class Image(unittest.TestCase):
+    """The Dockerfile, which nothing here can run, says what the manifests and the pinned toolchain say."""
+
+    def setUp(self):
+        lines = (ROOT / "Dockerfile").read_text().splitlines()
+        self.said = [line.split(maxsplit=1) for line in lines if re.match("[A-Z]+ ", line)]
+
+    def last(self, instruction):
+        return [rest for word, rest in self.said if word == instruction][-1]
+
+    def test_it_builds_with_the_pinned_toolchain(self):
+        channel = tomllib.loads((ROOT / "rust-toolchain.toml").read_text())["toolchain"]["channel"]
+        self.assertEqual(self.said[0], ["FROM", f"rust:{channel}-bookworm AS build"])
+        self.assertEqual(self.last("FROM"), "scratch")
+
+    def test_it_is_what_the_deployment_runs(self):
+        objects = rendered("base")
+        security = objects.pod()["securityContext"]
+        self.assertEqual(self.last("USER"), f"{security['runAsUser']}:{security['runAsGroup']}")
+        self.assertEqual(self.last("EXPOSE").split(), [str(port["containerPort"]) for port in objects.container()["ports"]])
+        self.assertEqual(json.loads(self.last("CMD")), objects.container()["args"])
+        version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+        self.assertEqual(objects.container()["image"], f"cutover:{version}")
+
+    def test_the_context_holds_what_the_build_reads(self):
+        allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+        for path in allowed:
+            self.assertTrue((ROOT / path).exists(), path)
+        self.assertLessEqual({"Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "src"}, set(allowed))
 
 
 def edit(kind, path, value, name=None):

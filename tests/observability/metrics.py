@@ -41,6 +41,14 @@ def values():
     return found
 
 
+@cache
+def values_of(metric, label):
+    """The closed set of values of a metric's label, or None where it is open. A row's own words ("`kind`: `table` or `function`") come first."""
+    row = re.search(rf"^\| `{metric}` \|.*$", page(), re.M)
+    own = row and re.search(rf"`{label}`: ((?:`[^`]+`(?:, | or )?)+)", row[0])
+    return set(re.findall(r"`([^`]+)`", own[1])) if own else values().get(label)
+
+
 def page():
     return (ROOT / "docs" / "metrics.md").read_text()
 
@@ -89,8 +97,7 @@ def faults(expression):
         for label, operator, value in matchers:
             if label not in labels | TARGET:
                 yield f"{metric} has no label {label}"
-            elif label in values() and not value.startswith("$"):
-                known = values()[label]
+            elif (known := values_of(metric, label)) and not value.startswith("$"):
                 if unknown := [one for one in (value.split("|") if "~" in operator else [value]) if one not in known]:
                     yield f"{label} is never {unknown}"
     for clause in re.findall(r"\bby\s*\(([^)]*)\)", expression):
