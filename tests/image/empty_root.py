@@ -1,5 +1,6 @@
-"""Runs the program where nothing is: a root with its settings, the certificate authorities, and the two files by which names are resolved,
-under an account that owns nothing, in a network of its own. One project is found in /etc/hosts and speaks HTTP, the other one by DNS and
+"""Runs the program where nothing is: a root with its settings, the certificate authorities, and what every container runtime adds (the two
+files by which names are resolved, /proc, and the devices of the OCI's specification), under an account that owns nothing, in a network of
+its own. One project is found in /etc/hosts and speaks HTTP, the other one by DNS and
 speaks TLS under an authority of the bundle.
 
     python3 empty_root.py PROGRAM
@@ -23,6 +24,7 @@ from pathlib import Path
 
 NOBODY = 65532
 DEADLINE = 20
+DEVICES = ("null", "zero", "full", "random", "urandom")
 SETTINGS = """
 listen = "127.0.0.1:18000"
 [admin]
@@ -47,7 +49,7 @@ level = "warn"
 def main(program):
     if "CUTOVER_EMPTY_ROOT" not in os.environ:
         # A network of its own: port 53 is free, and nothing can leave. Without root, as the root of a namespace of its own.
-        namespace = ["--net"] if os.getuid() == 0 else ["--user", "--map-root-user", "--net"]
+        namespace = ["--net", "--mount"] if os.getuid() == 0 else ["--user", "--map-root-user", "--net", "--mount"]
         os.environ["CUTOVER_EMPTY_ROOT"] = "root" if os.getuid() == 0 else "namespace"
         os.execvp("unshare", ["unshare", *namespace, sys.executable, __file__, program])
     with tempfile.TemporaryDirectory() as scratch:
@@ -62,6 +64,7 @@ def check(program, scratch):
     threading.Thread(target=names, daemon=True).start()
     root = scratch / "root"
     furnish(root, program, authority)
+    mounted = [bind(path, root) for path in ("/proc", *(f"/dev/{device}" for device in DEVICES))]
     before = contents(root)
     child = subprocess.Popen(["/cutover", "serve", "--config", "/etc/cutover/config/config.toml"], env={}, preexec_fn=lambda: enter(root))
     try:
@@ -70,12 +73,14 @@ def check(program, scratch):
         for who, side in (("ada", "old"), ("bob", "new")):
             answer = get(18000, "/rest/v1/things", {"x-who": who, "apikey": "anon-of-old"})
             assert answer == f"{side} has key anon-of-{side}", f"{who} was answered {answer}"
-        assert "cutover_requests_total" in get(18001, "/metrics")
+        assert "process_resident_memory_bytes" in get(18001, "/metrics")
         child.send_signal(signal.SIGTERM)
         assert child.wait(DEADLINE) == 0, f"ended with {child.returncode}"
     finally:
         child.kill()
         child.wait()
+        for path in mounted:
+            subprocess.run(["umount", "--lazy", path], check=True)
     assert contents(root) == before, "something was written"
     account = f"as {NOBODY}" if os.environ["CUTOVER_EMPTY_ROOT"] == "root" else "as the root of a namespace"
     print(f"image: served both projects in an empty root {account}, by /etc/hosts and by DNS with TLS, and ended with 0")
@@ -92,8 +97,18 @@ def furnish(root, program, authority):
     root.parent.chmod(0o755)
 
 
+def bind(path, root):
+    """What the machine has there, in the root too."""
+    at = root / path.lstrip("/")
+    at.parent.mkdir(exist_ok=True)
+    at.mkdir() if os.path.isdir(path) else at.touch()
+    subprocess.run(["mount", "--rbind", path, at], check=True)
+    return at
+
+
 def contents(root):
-    return sorted((str(path.relative_to(root)), path.stat().st_mtime_ns) for path in root.rglob("*"))
+    files = [path for folder in ("etc", "cutover") for path in (root / folder, *(root / folder).rglob("*"))]
+    return sorted(os.listdir(root)), [(str(path), path.stat().st_mtime_ns) for path in files]
 
 
 def enter(root):
