@@ -65,6 +65,7 @@ CASES = [
         HEALTH
         + latencies(0.1, 0.1)
         + replicas("cutover_kubernetes_last_heard_seconds", "", "5x80")
+        + replicas("cutover_kubernetes_connected", "", "1x80")
         + [
             series("cutover_config_faults", "", "0x80"),
             series("cutover_config_reloads_total", 'result="failure"', "2x80"),
@@ -140,7 +141,7 @@ CASES = [
         "a replica stays on an older epoch of the ConfigMap",
         without("cutover_config_epoch")
         + [series("cutover_config_epoch", "", "3x80"), series("cutover_config_epoch", "", "4x80", "b")]
-        + replicas("cutover_kubernetes_last_heard_seconds", "", "5x80"),
+        + replicas("cutover_kubernetes_connected", "", "1x80"),
         "5m",
         ["CutoverEpochsDiffer"],
     ),
@@ -150,7 +151,9 @@ CASES = [
         "5m",
         [],
     ),
-    ("the API server is away", HEALTH + [series("cutover_kubernetes_last_heard_seconds", "", "0+15x80")], "10m", ["CutoverConfigMapSilent"]),
+    ("the API server is silent", HEALTH + [series("cutover_kubernetes_last_heard_seconds", "", "0+15x80")], "10m", ["CutoverConfigMapSilent"]),
+    ("the API server was never there", HEALTH + [series("cutover_kubernetes_connected", "", "0x80")], "10m", ["CutoverConfigMapSilent"]),
+    ("the API server is away for a moment", HEALTH + [series("cutover_kubernetes_connected", "", "1x20 0x2 1x60")], "6m", []),
     ("a key of neither project", HEALTH + [error("unknown_key", "none", "0+3x80")], "12m", ["CutoverUnknownKeys"]),
     ("tokens that nobody can verify", HEALTH + [series("cutover_tokens_unproven_total", 'side="new"', "0+3x80")], "12m", ["CutoverTokensUnproven"]),
     ("some users have expired tokens", HEALTH + [series("cutover_tokens_unproven_total", 'side="old"', "0+3x80")], "12m", []),
@@ -174,6 +177,26 @@ CASES = [
         HEALTH + [series("cutover_translations_left_alone_total", "", "0+1x120")],
         "20m",
         ["CutoverTranslationLeftAlone"],
+    ),
+    (
+        "spans are dropped",
+        HEALTH
+        + [
+            series("cutover_telemetry_dropped_total", 'reason="queue"', "0+1x80"),
+            series("cutover_telemetry_exports_total", 'signal="traces",result="failure"', "0x80"),
+        ],
+        "12m",
+        ["CutoverTelemetryDropped"],
+    ),
+    (
+        "no collector takes the metrics",
+        HEALTH
+        + [
+            series("cutover_telemetry_dropped_total", 'reason="queue"', "0x80"),
+            series("cutover_telemetry_exports_total", 'signal="metrics",result="failure"', "0+1x80"),
+        ],
+        "12m",
+        ["CutoverTelemetryDropped"],
     ),
     ("log lines are lost", HEALTH + [series("cutover_log_lines_dropped_total", "", "0+1x80")], "12m", ["CutoverLogLinesDropped"]),
 ]

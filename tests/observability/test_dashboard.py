@@ -93,7 +93,7 @@ class Dashboard(unittest.TestCase):
                 if panel["title"].endswith(f" {side}"):
                     pairs.setdefault(panel["title"].removesuffix(side), {})[side] = panel
         pairs = {title: pair for title, pair in pairs.items() if len(pair) == 2}
-        self.assertEqual(len(pairs), 4)
+        self.assertEqual(len(pairs), 6)
         for title, pair in pairs.items():
             old, new = pair["old"], pair["new"]
             self.assertEqual((old["gridPos"]["y"], old["gridPos"]["x"], new["gridPos"]["x"]), (new["gridPos"]["y"], 0, COLUMNS // 2), title)

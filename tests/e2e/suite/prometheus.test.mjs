@@ -2,37 +2,47 @@
 // fires in health, and each thing that is then broken brings the alerts that are there for it.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { startKubernetes } from '../lib/kubernetes.mjs';
 import { Load } from '../lib/load.mjs';
 import { REPOSITORY } from '../lib/paths.mjs';
 import { freePorts } from '../lib/ports.mjs';
 import { Processes } from '../lib/processes.mjs';
 import { startPrometheus, substituted } from '../lib/prometheus.mjs';
+import { rest } from '../lib/rest.mjs';
 import { RealtimeSocket } from '../lib/socket.mjs';
 import { cutover, registered, startPair } from '../lib/suite.mjs';
 import { until } from '../lib/until.mjs';
-import { MEMBERS } from '../lib/users.mjs';
+import { MEMBERS, membersOn } from '../lib/users.mjs';
 
 const PERCENTAGE = 50;
 const PER_SECOND = 30; // to each replica
+const onBoth = ['old', 'new'].map((side) => membersOn(side, PERCENTAGE, 1)[0]);
 
 /** How fast this machine is with other things to do proves nothing. */
 const OF_THE_MACHINE = ['CutoverNewSlowerThanOld'];
 
 const dashboard = JSON.parse(readFileSync(join(REPOSITORY, 'observability/cutover.json'), 'utf8'));
 
-// The pair whose tokens are exchanged, so that the metrics of tokens have something to say; NEW behind a wire that can be cut.
+// The pair whose tokens are exchanged, so that the metrics of tokens have something to say; NEW behind a wire that can be cut. Both
+// replicas follow one ConfigMap.
 const pair = await startPair('asymmetric');
 const wire = await cuttable(pair.new.url);
 const reachable = { ...pair, new: { ...pair.new, url: wire.url } };
+const processes = new Processes();
+const kubernetes = await startKubernetes({ data: { V2_ROLLOUT_PERCENTAGE: String(PERCENTAGE) } });
 const proxies = [];
-for (const name of ['replica-a', 'replica-b']) proxies.push(await cutover({ pair: reachable, name, percentage: PERCENTAGE }));
+for (const name of ['replica-a', 'replica-b']) {
+  const tokenFile = join(processes.dir, name);
+  writeFileSync(tokenFile, name);
+  const sections = `[kubernetes]\nconfigmap = "cutover/cutover-rollout"\napi_url = "${kubernetes.url}"\ntoken_file = "${tokenFile}"\n`;
+  proxies.push(await cutover({ pair: reachable, name, sections, percentage: PERCENTAGE }));
+}
 const [first, second] = proxies;
 
-const processes = new Processes();
 const prometheus = await startPrometheus(processes, proxies);
 const loads = proxies.map(({ url }) => new Load({ url, key: pair.old.anonKey, users: MEMBERS, perSecond: PER_SECOND }));
 for (const load of loads) load.start();
@@ -40,6 +50,7 @@ after(async () => {
   await Promise.all(loads.map((load) => load.stop()));
   await processes.stop();
   wire.cut();
+  kubernetes.stop();
 });
 
 /** A relay to a server that can be taken away and brought back. */
@@ -83,7 +94,10 @@ test('every question of the dashboard is answered with data', async () => {
     for (const { refId, expr } of targets) {
       const question = substituted(expr, chosen);
       assert.doesNotMatch(question, /\$/, `a variable that nobody substitutes in ${title}`);
-      await until(`an answer to ${title} ${refId}: ${question}`, async () => (await prometheus.ask(question)).length);
+      await until(`an answer to ${title} ${refId}: ${question}`, async () => {
+        await Promise.all(onBoth.map(({ token }) => rest(first.url, '/memory_entries?select=id&limit=1', { key: pair.old.anonKey, token })));
+        return (await prometheus.ask(question)).length;
+      });
       asked++;
     }
   }
@@ -94,8 +108,8 @@ test('every question of the dashboard is answered with data', async () => {
 test('both sides were really compared', async () => {
   const board = (title) => substituted(dashboard.panels.find((panel) => panel.title === title).targets[0].expr, { job: 'cutover', instance: '.+' });
   for (const side of ['old', 'new']) {
-    const rest = async () => (await prometheus.ask(board(`Requests on ${side}`))).find(({ metric }) => metric.route === 'rest')?.value;
-    await until(`${PER_SECOND / 2} requests per second on ${side}`, async () => await rest() > PER_SECOND / 2); // it comes to about PER_SECOND
+    const perSecond = async () => (await prometheus.ask(board(`Requests on ${side}`))).find(({ metric }) => metric.route === 'rest')?.value;
+    await until(`${PER_SECOND / 2} requests per second on ${side}`, async () => await perSecond() > PER_SECOND / 2); // it comes to about PER_SECOND
     const [failures] = await prometheus.ask(board(`Failures on ${side}`));
     assert.equal(failures.value, 0);
   }
@@ -111,21 +125,24 @@ test('in health no alert fires', async () => {
   for (const { rules } of groups) for (const rule of rules) assert.equal(rule.health, 'ok', `${rule.name}: ${rule.lastError}`);
 });
 
-test('replicas that follow different numbers', async () => {
+test('a replica that the API server does not reach stays behind', async () => {
+  kubernetes.cut('replica-b');
   await first.setPercentage(10);
-  const { CutoverReplicasDisagree: alert } = await prometheus.fires('CutoverReplicasDisagree');
-  assert.equal(alert.labels.severity, 'critical');
+  const fired = await prometheus.fires('CutoverReplicasDisagree', 'CutoverEpochsDiffer', 'CutoverConfigMapSilent');
+  assert.equal(fired.CutoverReplicasDisagree.labels.severity, 'critical');
+  assert.equal(fired.CutoverConfigMapSilent.labels.instance, new URL(second.adminUrl).host);
   const [change] = dashboard.annotations.list;
   await until('the change to be marked on the dashboard', async () => (await prometheus.ask(substituted(change.expr, { job: 'cutover', instance: '.+' }))).length);
-  await second.setPercentage(10);
-  await prometheus.rests('CutoverReplicasDisagree');
+  kubernetes.mend('replica-b');
+  await prometheus.rests('CutoverReplicasDisagree', 'CutoverEpochsDiffer', 'CutoverConfigMapSilent');
+  assert.equal((await second.rollout()).percentage, 10);
 });
 
 test('a bad file on disk', async () => {
-  first.editFile((text) => text.replace('percentage = 10', 'percentage = ten'));
+  first.editFile((text) => text.replace(`percentage = ${PERCENTAGE}`, 'percentage = ten'));
   const { CutoverSettingsFaulty: alert } = await prometheus.fires('CutoverSettingsFaulty', 'CutoverReloadFailed');
   assert.match(alert.annotations.summary, new RegExp(new URL(first.adminUrl).host));
-  first.editFile((text) => text.replace('percentage = ten', 'percentage = 10'));
+  first.editFile((text) => text.replace('percentage = ten', `percentage = ${PERCENTAGE}`));
   await prometheus.rests('CutoverSettingsFaulty', 'CutoverReloadFailed');
 });
 
