@@ -31,6 +31,10 @@ class Schemas(unittest.TestCase):
                     with self.subTest(kustomization=name, kind=item["kind"], version=version):
                         check(item, version)
 
+    def test_the_page_names_the_versions(self):
+        *most, last = VERSIONS
+        self.assertIn(f"**{', '.join(most)} and {last}**", (ROOT / "docs" / "kubernetes.md").read_text())
+
     def test_the_example_of_a_secret_is_valid(self):
         (secret,) = yaml.safe_load_all((K8S / "overlays/example/secret.example.yaml").read_text())
         for version in VERSIONS:
