@@ -232,7 +232,7 @@ async fn explain_answers_as_the_path_decides() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_json() {
     let world = World::new();
-    for path in ["/", "/rollout/", "/healthz/x"] {
+    for path in ["/console", "/rollout/", "/healthz/x", "/console/../x"] {
         let got = world.get(path).await;
         assert_eq!((got.status, &got.json["code"]), (404, &json!("CUTA404")), "{path}");
     }

@@ -8,6 +8,7 @@ pub mod code;
 pub mod event;
 pub mod metrics;
 pub mod published;
+pub mod reading;
 
 pub mod redact;
 
@@ -20,3 +21,4 @@ mod render;
 pub use code::ErrorCode;
 pub use event::{Ending, Finished, MethodClass};
 pub use metrics::{Counter, Gauge, Gauges, Metrics, Shard};
+pub use reading::Reading;
