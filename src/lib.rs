@@ -19,6 +19,7 @@
 //! `docs/architecture.md` tells the whole story with a picture.
 
 // Vocabulary: imports nothing of ours.
+pub mod counted;
 mod local;
 pub mod route;
 pub mod secret;

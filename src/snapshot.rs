@@ -1,6 +1,7 @@
 //! One immutable version of all live settings. A request takes one at its start and keeps it to its
 //! end, so that a change never catches a request half-way.
 
+use crate::counted::Slots;
 use crate::identify::keyring::Keyring;
 use crate::{accept, decide, forward, identify, realtime, restore, rewrite, tokens};
 
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub realtime: realtime::Settings,
     /// Both projects' addresses, and how long to wait for them.
     pub forward: forward::Settings,
+    /// Where the requests for each table and function of the map are counted.
+    pub counted: Slots,
     /// CORS and how much of an error body is read.
     pub restore: restore::Settings,
 }

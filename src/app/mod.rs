@@ -129,7 +129,7 @@ impl Proxy {
         let admin_address = admin_socket.local_addr()?;
 
         let (drain, drained) = watch::channel(false);
-        let metrics = Arc::new(Metrics::new(startup.workers));
+        let metrics = Arc::new(Metrics::counting(startup.workers, Arc::clone(control.counted())));
         let lifecycle = Arc::new(Lifecycle::default());
         let shared = Shared {
             live: Arc::clone(control.live()),

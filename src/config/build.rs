@@ -15,6 +15,7 @@ use super::project::Url;
 use super::startup::{Log, Startup, TlsListener};
 use super::tokens as exchange;
 use super::value::Typed;
+use crate::counted::Slots;
 use crate::decide::bucket::Hash;
 use crate::decide::{self, Anonymous, Owner, Owners};
 use crate::identify::keyring::{Keyring, ProjectKeys, SentKey, UnknownKeys};
@@ -108,6 +109,8 @@ fn snapshot(
             functions,
             storage: storage(merged, buckets),
         },
+        // Given when it is swapped in, as the epoch is.
+        counted: Slots::default(),
         realtime: realtime(merged),
         forward: forward(merged, projects),
         restore: restore::Settings {
@@ -307,6 +310,7 @@ fn startup(merged: &Merged, directory: &Path) -> Option<Startup> {
         admin_token: merged.secrets("admin.token").first().cloned(),
         drain_timeout: merged.duration("drain_timeout"),
         realtime_drain: merged.duration("realtime.drain"),
+        counted_names: merged.size("limits.counted_names"),
         log: Log {
             json: merged.text("log.format") == "json",
             level: merged.text("log.level").to_owned(),

@@ -273,6 +273,7 @@ pub(crate) static KEYS: &[Key] = &[
         "67108864",
         Kind::Integer { min: 1_024, max: 17_179_869_184 },
     ),
+    Key::at_start("limits.counted_names", "1000", Kind::Integer { min: 0, max: 100_000 }),
     Key::live("limits.error_body_bytes", "65536", Kind::Integer { min: 1_024, max: 16_777_216 }),
     Key::live("upstream.connect_timeout", "\"5s\"", Kind::Duration { min: 10, max: 120_000 }),
     Key::live("upstream.timeout", "\"60s\"", Kind::Duration { min: 100, max: 3_600_000 }),

@@ -23,6 +23,8 @@ pub struct Startup {
     pub drain_timeout: Duration,
     /// How long a flip takes to close the sockets whose side changed (`realtime.drain`).
     pub realtime_drain: Duration,
+    /// Tables and functions that are counted by name (`limits.counted_names`).
+    pub counted_names: usize,
     /// How lines are written.
     pub log: Log,
 }

@@ -14,6 +14,7 @@ use super::event::{Ending, Finished, MethodClass};
 use super::process::Process;
 use super::published::KeyFacts;
 use super::render;
+use crate::counted::{Kind, Names, Slot};
 use crate::decide::Reason;
 use crate::decide::percentage::Percentage;
 use crate::route::Route;
@@ -51,6 +52,7 @@ pub(super) const KINDS: usize = ErrorCode::ALL.len() + Ending::ALL.len();
 #[derive(Debug)]
 pub struct Metrics {
     shards: Vec<Arc<Shard>>,
+    names: Arc<Names>,
 }
 
 /// One worker's counters; about 120 kB. Aligned so that no two shards share a cache line (128: adjacent-line prefetch).
@@ -67,6 +69,8 @@ pub struct Shard {
     pub(super) decisions: [AtomicU64; Reason::ALL.len() * Side::ALL.len()],
     pub(super) counters: [AtomicU64; Counter::ALL.len()],
     pub(super) gauges: [AtomicU64; Gauge::ALL.len()],
+    /// By slot, side.
+    counted: Box<[AtomicU64]>,
 }
 
 /// 15 buckets and a sum: two cache lines exactly.
@@ -209,10 +213,17 @@ pub struct Gauges {
 }
 
 impl Metrics {
-    /// Makes one shard per worker, and one more for everything that is not a worker.
+    /// Makes one shard per worker, and one more for everything that is not a worker. No table or function has a name.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { shards: (0..=workers).map(|_| Arc::new(Shard::new())).collect() }
+        Self::counting(workers, Arc::new(Names::new(0)))
+    }
+
+    /// The same, with the names under which tables and functions are counted.
+    #[must_use]
+    pub fn counting(workers: usize, names: Arc<Names>) -> Self {
+        let shards = (0..=workers).map(|_| Arc::new(Shard::new(names.slots()))).collect();
+        Self { shards, names }
     }
 
     /// The shard of worker `i`; any number past the last worker is the shard of everything else.
@@ -239,6 +250,18 @@ impl Metrics {
         self.sum(|shard| &shard.gauges[gauge.index()])
     }
 
+    /// Requests for each table and function of the operator's map that was asked for on either side, by the side that served them; what
+    /// the map doesn't name is one of each kind, [`crate::counted::OTHER`].
+    #[must_use]
+    pub fn resources(&self) -> Vec<(Kind, Arc<str>, Pair<u64>)> {
+        let count =
+            |slot, side| self.sum(|shard| &shard.counted[slot * Side::ALL.len() + side as usize]);
+        let all = self.names.list().into_iter().enumerate();
+        all.map(|(slot, (kind, name))| (kind, name, Pair::from_fn(|side| count(slot, side))))
+            .filter(|(_, _, counts)| Side::ALL.iter().any(|side| counts[*side] > 0))
+            .collect()
+    }
+
     /// The exposition in Prometheus' text format 0.0.4.
     #[must_use]
     pub fn render(&self, gauges: &Gauges) -> String {
@@ -257,7 +280,7 @@ impl Metrics {
 }
 
 impl Shard {
-    fn new() -> Self {
+    fn new(slots: usize) -> Self {
         let histograms = |n: usize| (0..n).map(|_| Histogram::new()).collect();
         Self {
             requests: histograms(SIDES * ROUTES * METHODS * CLASSES),
@@ -266,6 +289,7 @@ impl Shard {
             decisions: zeros(),
             counters: zeros(),
             gauges: zeros(),
+            counted: (0..slots * Side::ALL.len()).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -281,6 +305,9 @@ impl Shard {
             let is_other = finished.fell_back || finished.found_elsewhere;
             let decided = if is_other { side.other() } else { side };
             add(&self.decisions[reason as usize * Side::ALL.len() + decided as usize], 1);
+        }
+        if let (Some(side), Some(slot)) = (side, finished.counted) {
+            self.counted(slot, side);
         }
         if let Some(code) = finished.code {
             self.error(code, side);
@@ -311,6 +338,13 @@ impl Shard {
     /// Counts an ending outside of a request (a WebSocket outlives its own).
     pub fn ended(&self, ending: Ending, side: Option<Side>) {
         add(&self.errors[ending_index(ending, side)], 1);
+    }
+
+    fn counted(&self, slot: Slot, side: Side) {
+        // A slot of another registry than the shard's has no cell; only a test can make one.
+        if let Some(cell) = self.counted.get(slot.index() * Side::ALL.len() + side as usize) {
+            add(cell, 1);
+        }
     }
 
     /// Counts one.

@@ -1,9 +1,11 @@
 //! The counters at one moment, added up over the workers, and what lies between two such moments: rates, shares and
 //! quantiles for those who watch. Prometheus computes the same from the metrics page.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::metrics::{BOUNDS, CLASSES, METHODS, Metrics, ROUTES, SIDES};
+use crate::counted::Kind;
 use crate::decide::Reason;
 use crate::route::Route;
 use crate::side::{Pair, Side};
@@ -24,7 +26,7 @@ pub struct Reading {
     pub own: u64,
     /// Decisions by reason, in the order of [`Reason::ALL`], and the side that was chosen.
     pub decisions: [Pair<u64>; Reason::ALL.len()],
-    /// Requests by table and function, in no order.
+    /// Requests by table and function that was ever asked for, always in the same order.
     pub tables: Vec<TableReading>,
 }
 
@@ -42,10 +44,10 @@ pub struct SideReading {
 /// Requests to one table or function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableReading {
-    /// `table` or `function`.
-    pub kind: &'static str,
-    /// Its name in the old dialect.
-    pub name: String,
+    /// Table or function.
+    pub kind: Kind,
+    /// Its name in the old dialect, or [`crate::counted::OTHER`].
+    pub name: Arc<str>,
     /// Requests by the side that served them.
     pub requests: Pair<u64>,
 }
@@ -85,7 +87,9 @@ impl Metrics {
             })
         });
         let own = requests((SIDES - 1) * CELLS..SIDES * CELLS);
-        Reading { sides, own, decisions, tables: Vec::new() }
+        let tables = self.resources().into_iter();
+        let tables = tables.map(|(kind, name, requests)| TableReading { kind, name, requests });
+        Reading { sides, own, decisions, tables: tables.collect() }
     }
 
     /// One histogram over all shards.
@@ -114,22 +118,20 @@ impl Reading {
             sides: Pair::from_fn(|side| self.sides[side].since(&before.sides[side])),
             own: self.own.saturating_sub(before.own),
             decisions: std::array::from_fn(|i| both(self.decisions[i], before.decisions[i])),
-            tables: self
-                .tables
-                .iter()
-                .map(|table| TableReading {
-                    requests: both(table.requests, before.table(table.kind, &table.name)),
-                    ..table.clone()
-                })
-                .collect(),
+            tables: self.tables_since(before),
         }
     }
 
-    /// Requests to that table or function; none when it was never seen.
-    #[must_use]
-    pub fn table(&self, kind: &str, name: &str) -> Pair<u64> {
-        let found = self.tables.iter().find(|table| table.kind == kind && table.name == name);
-        found.map(|table| table.requests).unwrap_or_default()
+    /// Names only ever come in between, so those of before are met in their order.
+    fn tables_since(&self, before: &Self) -> Vec<TableReading> {
+        let mut then = before.tables.iter().peekable();
+        let since = self.tables.iter().map(|table| {
+            let same = then.next_if(|then| then.kind == table.kind && then.name == table.name);
+            let then = same.map(|then| then.requests).unwrap_or_default();
+            let requests = Pair::from_fn(|side| table.requests[side].saturating_sub(then[side]));
+            TableReading { requests, ..table.clone() }
+        });
+        since.collect()
     }
 }
 

@@ -107,3 +107,17 @@ fn a_reading_adds_up_the_workers_by_side() {
         "never negative"
     );
 }
+
+#[test]
+fn a_table_that_is_new_counts_from_nothing() {
+    let table = |name: &str, old| TableReading {
+        kind: Kind::Table,
+        name: name.into(),
+        requests: Pair { old, new: 0 },
+    };
+    let before = Reading { tables: vec![table("b", 2), table("d", 1)], ..Reading::default() };
+    let now = ["a", "b", "c", "d"].map(|name| table(name, 5)).to_vec();
+    let since = Reading { tables: now, ..Reading::default() }.since(&before);
+    let counts: Vec<u64> = since.tables.iter().map(|table| table.requests.old).collect();
+    assert_eq!(counts, [5, 3, 5, 4]);
+}

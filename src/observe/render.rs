@@ -25,6 +25,7 @@ pub(super) fn page(metrics: &Metrics, gauges: &Gauges) -> String {
     page.upstream(metrics);
     page.errors(metrics);
     page.decisions(metrics);
+    page.resources(metrics);
     page.counters(metrics);
     page.open(metrics);
     page.published(gauges);
@@ -132,6 +133,25 @@ impl Page {
             if n > 0 {
                 let labels = format!("kind=\"{}\",side=\"{}\"", kind(i / SIDES), side(i % SIDES));
                 self.sample(name, &labels, n);
+            }
+        }
+    }
+
+    fn resources(&mut self, metrics: &Metrics) {
+        let name = "cutover_resource_requests_total";
+        self.family(
+            name,
+            "counter",
+            "REST requests that a side served, by the table or function of the schema map.",
+        );
+        for (kind, resource, counts) in metrics.resources() {
+            for side in Side::ALL {
+                let labels = format!(
+                    "kind=\"{}\",name=\"{}\",side=\"{side}\"",
+                    kind.as_str(),
+                    escaped(&resource)
+                );
+                self.sample(name, &labels, counts[side]);
             }
         }
     }
@@ -292,6 +312,11 @@ fn request_labels(i: usize) -> String {
     let route = Route::ALL.get(rest % ROUTES).map_or("other", |route| route.as_str());
     let side = side(rest / ROUTES);
     format!("side=\"{side}\",route=\"{route}\",method=\"{method}\",status=\"{class}\"")
+}
+
+/// A label's value: the operator chose it, and a name in quotes may hold anything.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 fn side(i: usize) -> &'static str {

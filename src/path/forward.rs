@@ -72,6 +72,7 @@ impl Path {
         spare: Option<Spare>,
     ) -> Result<Answered, Refusal> {
         self.record.finished.left_alone = said.left_alone;
+        self.record.finished.counted = said.counted;
         if let Some(upgrade) = asked.upgrade.take() {
             return self.open_websocket(upgrade, asked, caller, decision, said).await;
         }

@@ -8,11 +8,12 @@ use http::{HeaderMap, Method};
 use super::refusal::Refusal;
 use super::worker::Worker;
 use super::{About, Asked, Caller, Names, Path};
+use crate::counted::Slot;
 use crate::identify::credentials::{Bearer, Credentials};
 use crate::observe::ErrorCode;
 use crate::rewrite::headers::{self as rewriting, ClientFacts, REQUEST_ID};
 use crate::rewrite::keys;
-use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, RestRestore, translate};
+use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, Resource, RestRestore, translate};
 use crate::rewrite::{auth, functions, storage};
 use crate::route::Route;
 use crate::secret::Secret;
@@ -31,6 +32,8 @@ pub(super) struct Said {
     pub(super) body: Option<Bytes>,
     /// The query had something that the translation does not know.
     pub(super) left_alone: bool,
+    /// Where it is counted, if it is about a table or a function of REST.
+    pub(super) counted: Option<Slot>,
     /// Nothing of it may change: the client has signed it.
     is_sealed: bool,
 }
@@ -110,7 +113,10 @@ pub(super) fn say(
     side: Side,
     is_secure: bool,
 ) -> Result<Said, Refusal> {
-    let translated = match asked.resource(snapshot) {
+    let resource = asked.resource(snapshot);
+    let counted = resource.as_ref().and_then(Resource::counted);
+    let counted = counted.map(|(kind, line)| snapshot.counted.of(kind, line));
+    let translated = match resource {
         Some(resource) => Some(translate(&snapshot.rewrite, &resource, &asked.rest(), side)?),
         None => None,
     };
@@ -162,7 +168,8 @@ pub(super) fn say(
         Some(stored) => stored.finish(&mut headers, asked.names.as_ref()),
     };
     let undo = Undo { rest, storage };
-    Ok(Said { method: asked.method.clone(), target, headers, body, undo, left_alone, is_sealed })
+    let method = asked.method.clone();
+    Ok(Said { method, target, headers, body, undo, left_alone, counted, is_sealed })
 }
 
 /// A request to storage, said.

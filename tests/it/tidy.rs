@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`) is everybody's. Rooms are in the order of
+/// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`, `counted`) is everybody's. Rooms are in the order of
 /// the path: imports point back along it, never forward.
-const IMPORTS: [(&str, &[&str]); 19] = [
+const IMPORTS: [(&str, &[&str]); 20] = [
+    ("counted", &[]),
     ("side", &[]),
     ("route", &[]),
     ("secret", &[]),
@@ -55,7 +56,7 @@ const IMPORTS: [(&str, &[&str]); 19] = [
 /// `cli` is the operator's end: it may use all but the phases themselves.
 const CLI_IMPORTS: &[&str] = &["admin", "app", "checks", "config", "decide", "observe", "path"];
 
-const VOCABULARY: [&str; 3] = ["side", "route", "secret"];
+const VOCABULARY: [&str; 4] = ["side", "route", "secret", "counted"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
 const PURE: [&str; 21] = [

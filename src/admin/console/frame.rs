@@ -143,7 +143,7 @@ pub(super) fn tables<'a>(now: &'a Reading, window: Span<'_>) -> Vec<Row<'a>> {
         .zip(&recent.tables)
         .filter(|(table, _)| table.requests.old + table.requests.new > 0)
         .map(|(table, recent)| Row {
-            kind: table.kind,
+            kind: table.kind.as_str(),
             name: &table.name,
             total: table.requests,
             per_second: rates(recent.requests, window.elapsed),
@@ -165,10 +165,11 @@ fn rates(n: Pair<u64>, elapsed: Duration) -> Pair<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counted::Kind;
     use crate::observe::reading::TableReading;
 
     fn table(name: &str, old: u64, new: u64) -> TableReading {
-        TableReading { kind: "table", name: name.to_owned(), requests: Pair { old, new } }
+        TableReading { kind: Kind::Table, name: name.into(), requests: Pair { old, new } }
     }
 
     #[test]
