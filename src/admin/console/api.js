@@ -31,9 +31,14 @@ export async function ask(path, { method = 'GET', body, headers = {} } = {}) {
   throw new Refused(response.status, answer);
 }
 
-/** The answer, or undefined where the proxy has no such thing or does not say. */
-export function askIfThere(path) {
-  return ask(path).catch(() => undefined);
+const missing = new Set();
+
+/** The answer, or undefined where the proxy does not say. What it does not have is not asked for again. */
+export async function askIfThere(path) {
+  if (missing.has(path)) return undefined;
+  return ask(path).catch(({ status }) => {
+    if (status === 404) missing.add(path);
+  });
 }
 
 const AGAIN_MS = 3_000;

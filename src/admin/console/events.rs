@@ -12,7 +12,7 @@ use axum::extract::{Extension, State as Extract};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
@@ -198,9 +198,11 @@ pub(in crate::admin) async fn events(
         _seat: seat,
     };
     let mut response = Sse::new(stream(viewer)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // nginx holds answers back otherwise.
     let name = HeaderName::from_static("x-accel-buffering");
-    response.headers_mut().insert(name, HeaderValue::from_static("no"));
+    headers.insert(name, HeaderValue::from_static("no"));
     Ok(response)
 }
 
