@@ -1,0 +1,83 @@
+// The pictures of docs/console.md: both projects, forty users at work, and a number that goes up while the charts fill.
+//   node screenshots.mjs [seconds of traffic, 290]
+
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { watchedClient } from './clients.mjs';
+import { openBrowser, openConsole, signIn } from './console.mjs';
+import { startCutover } from './cutover.mjs';
+import { REPOSITORY } from './paths.mjs';
+import { writeSmall } from './png.mjs';
+import { startStack } from './stack.mjs';
+import { pause } from './until.mjs';
+import { MEMBERS } from './users.mjs';
+
+const SECONDS = Number(process.argv[2] ?? 290);
+const TOKEN = 'a-token-for-the-pictures';
+const PAUSE_MS = 450;
+const LARGEST = 200_000;
+const STEPS = [[0.2, 10, 'week 1: vendors have agreed'], [0.6, 50, 'week 2: a week at 10 % without a complaint']];
+const PICTURES = {
+  'console-light': { viewport: { width: 1360, height: 1240 } },
+  'console-dark': { viewport: { width: 1360, height: 1240 }, colorScheme: 'dark' },
+  'console-phone': { viewport: { width: 360, height: 1240 }, hasTouch: true },
+};
+
+const stack = await startStack();
+const proxy = await startCutover(stack.processes, stack, { adminToken: TOKEN, sections: '[realtime]\ndrain = "500ms"\n' });
+const browser = await openBrowser();
+let working = true;
+const work = MEMBERS.map(atWork);
+try {
+  const begun = performance.now();
+  const until = (share) => pause(Math.max(0, begun + share * SECONDS * 1000 - performance.now()));
+  for (const [share, percentage, reason] of STEPS) {
+    await until(share);
+    await proxy.put({ percentage, reason });
+  }
+  await until(1);
+  for (const [name, options] of Object.entries(PICTURES)) await picture(name, options);
+} finally {
+  working = false;
+  await Promise.all(work);
+  await browser.close();
+  await proxy.stop();
+  await stack.stop();
+}
+
+/** One user: reads and writes in the old dialect, each at a pace of their own. */
+async function atWork({ token }, index) {
+  const client = watchedClient(proxy.url, stack.old.anonKey, () => {});
+  client.rest.headers.set ? client.rest.headers.set('authorization', `Bearer ${token}`) : (client.rest.headers.authorization = `Bearer ${token}`);
+  const calls = [
+    () => client.from('products').select('id,name').order('name'),
+    () => client.from('memory_entries').select('id').limit(5),
+    () => client.from('vendor_organizations').select('name,vendor_api_keys(name)'),
+    () => client.from('memory_entries').select('id').limit(1),
+    () => client.from('usage_tracking').insert({ event: 'picture' }),
+    () => client.rpc('match_memories', { query_embedding: '[1,0,0]', match_threshold: 0.1, match_count: 3 }),
+  ];
+  await pause((index * PAUSE_MS) / MEMBERS.length);
+  for (let turn = index; working; turn++) {
+    await calls[turn % calls.length]();
+    await pause(PAUSE_MS * (0.7 + 0.3 * Math.sin(performance.now() / 20_000)));
+  }
+}
+
+async function picture(name, options) {
+  const { page, faults, close } = await openConsole(browser, proxy, options);
+  await signIn(page, TOKEN);
+  await page.getByLabel('Percentage on New').fill('100');
+  await page.getByLabel('User id').fill(MEMBERS[0].id);
+  await page.getByLabel(/^Path/).fill('/rest/v1/vendor_organizations?select=name,vendor_api_keys(name)');
+  await page.getByRole('button', { name: 'Explain' }).click();
+  await page.locator('.answer').waitFor();
+  await page.evaluate(() => document.activeElement.blur());
+  const clip = name.endsWith('phone') ? undefined : { x: 0, y: 0, width: options.viewport.width, height: await page.evaluate(() => document.documentElement.scrollHeight) };
+  const file = join(REPOSITORY, 'docs', `${name}.png`);
+  writeSmall(file, await page.screenshot({ fullPage: !name.endsWith('phone'), clip }));
+  const { size } = statSync(file);
+  console.log(`${file}: ${Math.round(size / 1000)} kB${faults.length ? `; the browser said: ${faults}` : ''}`);
+  if (size > LARGEST) throw new Error(`${file} is larger than ${LARGEST} bytes`);
+  await close();
+}
