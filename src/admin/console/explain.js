@@ -28,6 +28,6 @@ function show(user, { side, reason, bucket, moves_at: movesAt, rewritten }) {
     ['Moves to New at', `${movesAt} %`],
   ];
   const answer = h('dl', { class: 'answer', 'data-side': side, 'data-user': user }, ...rows.flatMap(([term, text]) => [h('dt', {}, term), h('dd', {}, text)]));
-  const request = rewritten && h('pre', { tabindex: '0', role: 'region', 'aria-label': 'The request as the side receives it' }, [`${rewritten.method} ${rewritten.path}`, ...Object.entries(rewritten.headers).map(([name, value]) => `${name}: ${value}`)].join('\n'));
+  const request = rewritten && h('pre', { tabindex: '0', role: 'group', 'aria-label': 'The request as the side receives it' }, [`${rewritten.method} ${rewritten.path}`, ...Object.entries(rewritten.headers).map(([name, value]) => `${name}: ${value}`)].join('\n'));
   $('explained').replaceChildren(answer, ...(request ? [request] : []));
 }

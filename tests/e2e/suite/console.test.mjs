@@ -281,7 +281,7 @@ test('another page of the same browser can neither change the number nor read it
       }),
     ]);
   }, proxy.adminUrl);
-  assert.deepEqual(tried, ['refused', 'opaque 0', 'refused', 'refused', 'refused', 'sent']);
+  assert.deepEqual(tried, ['refused', 'refused', 'refused', 'refused', 'refused', 'sent']);
   assert.deepEqual(await proxy.rollout(), before);
   // Nor can it be put into a frame of another page, to be clicked unseen.
   await stranger.evaluate((admin) => new Promise((done) => {
