@@ -112,12 +112,12 @@ async fn refresh(state: State) {
     let mut epochs = state.control.subscribe();
     loop {
         if let Ok(facts) = ask(&state, |control| (control.rollout(), control.reloads())).await {
-            let rollout = json!(facts.0).to_string();
+            let rollout = json!(facts.0);
             let events = &state.console.events;
             let before = events.past().facts.replace(facts);
-            let is_news = before.is_none_or(|(before, _)| json!(before).to_string() != rollout);
+            let is_news = before.is_none_or(|(before, _)| json!(before) != rollout);
             if is_news {
-                events.send("rollout", rollout.into());
+                events.send("rollout", rollout.to_string().into());
             }
         }
         let is_over = tokio::select! {

@@ -170,7 +170,8 @@ test('everything can be done with the keyboard alone', async () => {
   const press = async (...keys) => {
     for (const key of keys) await page.keyboard.press(key);
   };
-  await page.keyboard.type(TOKEN); // the field has the focus
+  await until('the focus in the login', async () => (await focused()) === 'token');
+  await page.keyboard.type(TOKEN);
   await press('Enter');
   await page.locator('#now tr').first().waitFor();
   const order = [];
