@@ -42,7 +42,7 @@ impl AdminError {
         ("CUTA4221", 422),
         ("CUTA429", 429),
         ("CUTA500", 500),
-        ("CUTA503", 503),
+        ("CUTA5031", 503),
     ];
 
     /// The query, the header or the body says something that can't be meant.
@@ -115,7 +115,7 @@ impl AdminError {
         Self {
             retry_after: Some(10),
             ..Self::new(
-                "CUTA503",
+                "CUTA5031",
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("{limit} pages watch already"),
                 "Close some. The number can be changed and users can be explained without the charts.",

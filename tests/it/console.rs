@@ -264,7 +264,7 @@ async fn seats_are_bounded_and_one_that_is_left_is_free_again() {
         streams.push(Stream::open(&world, "").await);
     }
     let full = ask(&world, "GET /events", "", "").await;
-    full.refused(503, "CUTA503");
+    full.refused(503, "CUTA5031");
     assert!(full.header("retry-after").is_some(), "{full:?}");
     assert_eq!(ask(&world, "GET /rollout", "", "").await.status, 200, "the rest is not held up");
     streams.pop();
