@@ -287,6 +287,25 @@ async fn serves_a_socket_until_it_is_told_to_stop() {
     serving.await.unwrap().unwrap();
 }
 
+/// The sampler's figures: how long one sample takes with many workers and names. It runs once a second for as long as the process
+/// lives, so it must be nothing.
+#[tokio::test]
+async fn a_sample_is_cheap_and_the_past_is_bounded() {
+    let world = World::new();
+    let metrics = Arc::new(Metrics::new(16));
+    let state = State { metrics, ..world.state.clone() };
+    events::tell(&state, Control::rollout(&state.control), Control::reloads(&state.control));
+    let begun = Instant::now();
+    let samples = 310;
+    for second in 0..samples {
+        events::tick(&state, begun + std::time::Duration::from_secs(second));
+    }
+    println!("one sample of 16 workers: {:?}", begun.elapsed() / u32::try_from(samples).unwrap());
+    let opening: Value = serde_json::from_str(&state.console.events.opening().1).unwrap();
+    assert_eq!(opening["points"].as_array().unwrap().len(), 300);
+    assert_eq!(opening["frame"]["rollout"]["percentage"], 5, "{}", opening["frame"]);
+}
+
 #[test]
 fn the_operators_table_lists_every_code() {
     let page = include_str!("../../docs/errors.md");

@@ -22,7 +22,7 @@ use super::frame::{self, Frame, Open, Point, Span};
 use super::session::Key;
 use crate::admin::guard::Caller;
 use crate::admin::{AdminError, State, ask, status};
-use crate::config::live::{ReloadState, RolloutState};
+use crate::config::live::{Control, ReloadState, RolloutState};
 use crate::observe::Reading;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -85,7 +85,7 @@ impl Events {
     }
 
     /// Everything that a page needs to begin: the points so far and the last frame.
-    fn opening(&self) -> Message {
+    pub(in crate::admin) fn opening(&self) -> Message {
         let past = self.past();
         let points = serde_json::to_string(&past.points).unwrap_or_else(|_| "[]".to_owned());
         let frame = past.frame.as_deref().unwrap_or("null");
@@ -95,7 +95,7 @@ impl Events {
 
 /// Samples once a second, and tells of each change of the number at once. It ends only with its task.
 pub(in crate::admin) async fn sample(state: State) {
-    let facts = refresh(state.clone());
+    let telling = refresh(state.clone());
     let frames = async {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -104,21 +104,15 @@ pub(in crate::admin) async fn sample(state: State) {
             tick(&state, Instant::now());
         }
     };
-    tokio::join!(facts, frames);
+    tokio::join!(telling, frames);
 }
 
 /// Keeps what the writer says. Apart from the frames, because the writer may be waiting for a disk.
 async fn refresh(state: State) {
     let mut epochs = state.control.subscribe();
     loop {
-        if let Ok(facts) = ask(&state, |control| (control.rollout(), control.reloads())).await {
-            let rollout = json!(facts.0);
-            let events = &state.console.events;
-            let before = events.past().facts.replace(facts);
-            let is_news = before.is_none_or(|(before, _)| json!(before) != rollout);
-            if is_news {
-                events.send("rollout", rollout.to_string().into());
-            }
+        if let Ok((rollout, reloads)) = ask(&state, facts).await {
+            tell(&state, rollout, reloads);
         }
         let is_over = tokio::select! {
             changed = epochs.changed() => changed.is_err(),
@@ -130,7 +124,21 @@ async fn refresh(state: State) {
     }
 }
 
-/// One sample: reads, remembers, sends. About a tenth of a millisecond with eight workers.
+fn facts(control: &Control) -> (RolloutState, ReloadState) {
+    (control.rollout(), control.reloads())
+}
+
+/// Remembers what the writer said, and says it on if the number is another.
+pub(in crate::admin) fn tell(state: &State, rollout: RolloutState, reloads: ReloadState) {
+    let events = &state.console.events;
+    let said = json!(rollout);
+    let before = events.past().facts.replace((rollout, reloads));
+    if before.is_none_or(|(before, _)| json!(before) != said) {
+        events.send("rollout", said.to_string().into());
+    }
+}
+
+/// One sample: reads, remembers, sends. With sixteen workers below a hundredth of one core, in a build without optimisation.
 #[expect(clippy::disallowed_methods, reason = "shell: a point of a chart needs the time of day")]
 pub(in crate::admin) fn tick(state: &State, now: Instant) {
     let events = &state.console.events;
@@ -138,13 +146,8 @@ pub(in crate::admin) fn tick(state: &State, now: Instant) {
     let mut past = events.past();
     let past = &mut *past;
     let Some((rollout, reloads)) = &past.facts else { return };
-    let since =
-        |(at, before): &'_ (Instant, Reading)| (now.saturating_duration_since(*at), before.clone());
-    let nothing = || (Duration::ZERO, reading.clone());
-    let (elapsed, second) = past.readings.back().map_or_else(nothing, since);
-    let (window_elapsed, window) = past.readings.front().map_or_else(nothing, since);
-    let second = Span { before: &second, elapsed };
-    let window = Span { before: &window, elapsed: window_elapsed };
+    let second = span(past.readings.back(), &reading, now);
+    let window = span(past.readings.front(), &reading, now);
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let point = Point::new(u64::try_from(at).unwrap_or_default(), &reading, second, window);
     let frame = Frame {
@@ -155,7 +158,7 @@ pub(in crate::admin) fn tick(state: &State, now: Instant) {
         faults: reloads.faults.len(),
         reload_failures: reloads.failed,
         open: Open::of(&state.metrics),
-        own_per_second: frame::rate(reading.since(second.before).own, elapsed),
+        own_per_second: frame::rate(reading.since(second.before).own, second.elapsed),
         decisions: frame::decisions(&reading, window),
         tables: frame::tables(&reading, window),
     };
@@ -167,6 +170,16 @@ pub(in crate::admin) fn tick(state: &State, now: Instant) {
     past.readings.push_back((now, reading));
     past.readings.drain(..past.readings.len().saturating_sub(WINDOW));
     events.send("frame", text);
+}
+
+/// From an earlier reading to now; from now to now when there is none.
+fn span<'a>(
+    earlier: Option<&'a (Instant, Reading)>,
+    reading: &'a Reading,
+    now: Instant,
+) -> Span<'a> {
+    let (at, before) = earlier.map_or((now, reading), |(at, before)| (*at, before));
+    Span { before, elapsed: now.saturating_duration_since(at) }
 }
 
 /// One page that watches.
