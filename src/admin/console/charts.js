@@ -7,6 +7,7 @@ const SPAN_MS = 300_000;
 const SIDES = ['old', 'new'];
 const LEFT = 46;
 const TOP = 16;
+const TIGHT_TOP = 24; // below figures that take the whole width
 const BOTTOM = 5;
 const CLOCK = 14; // more at the bottom of the last row, for the times
 const NARROW = 260;
@@ -97,7 +98,9 @@ function drawPanel({ measure, side, svg, readout }, top) {
   const [isFirst, isLast] = [measure === MEASURES[0], measure === MEASURES.at(-1)];
   const floor = height - BOTTOM - (isLast ? CLOCK : 0);
   const x = (at) => LEFT + (width - LEFT) * (1 - (end() - at) / SPAN_MS);
-  const y = (value) => floor - (floor - TOP) * Math.min(1, value / top);
+  const isTight = width < NARROW && measure.lines.length > 1;
+  const roof = isTight ? TIGHT_TOP : TOP;
+  const y = (value) => floor - (floor - roof) * Math.min(1, value / top);
   svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
   const seen = points.filter(({ at }) => at >= end() - SPAN_MS);
   const shown = hover === undefined ? seen.at(-1) : nearest(seen, hover);
@@ -110,7 +113,6 @@ function drawPanel({ measure, side, svg, readout }, top) {
   );
   const figures = measure.lines.map(([field, label]) => `${label} ${measure.text(shown?.sides[side][field])}`.trim());
   const clock = hover !== undefined && shown ? `${new Date(shown.at).toLocaleTimeString()}  ` : '';
-  const isTight = width < NARROW && figures.length > 1;
   setText(readout, isTight ? figures.map((figure) => figure.split(' ').slice(1).join('\u00a0')).join(' ') : clock + figures.join('  '));
   svg.setAttribute('aria-label', `${measure.name}, ${sideName(side)}, last five minutes. Now ${figures.join(', ')}. Top of the scale ${measure.text(top)}.`);
 }

@@ -53,7 +53,8 @@ export function showTables(rows) {
 }
 
 export function showFacts({ rollout, phase, uptime_seconds: uptime }, version) {
-  setText($('facts'), `epoch ${rollout.epoch} · from ${rollout.source}`);
+  setText($('facts'), `epoch ${rollout.epoch} · from ${rollout.source.replace(/\/\S*\//, '')}`); // a file's name says enough
+  $('facts').title = rollout.source;
   setText($('foot'), `${version ? `Cutover ${version} · ` : ''}${phase} · up ${span(uptime)}`);
 }
 

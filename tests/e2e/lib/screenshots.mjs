@@ -24,16 +24,18 @@ const PICTURES = {
 };
 
 const stack = await startStack();
-const proxy = await startCutover(stack.processes, stack, { adminToken: TOKEN, sections: '[realtime]\ndrain = "500ms"\n' });
+const proxy = await startCutover(stack.processes, stack, { name: 'config', adminToken: TOKEN, rollout: { pins: { new: [MEMBERS[3].id] } } });
 const browser = await openBrowser();
 let working = true;
-const work = MEMBERS.map(atWork);
+const work = [...MEMBERS.map(atWork), robot()];
+const operator = await openConsole(browser, proxy);
+await signIn(operator.page, TOKEN);
 try {
   const begun = performance.now();
   const until = (share) => pause(Math.max(0, begun + share * SECONDS * 1000 - performance.now()));
   for (const [share, percentage, reason] of STEPS) {
     await until(share);
-    await proxy.put({ percentage, reason });
+    await changeTo(percentage, reason);
   }
   await until(1);
   for (const [name, options] of Object.entries(PICTURES)) await picture(name, options);
@@ -64,6 +66,27 @@ async function atWork({ token }, index) {
   }
 }
 
+/** Whoever is no user of the percentage: a back end with a service key, a visitor, and auth, which has an owner. */
+async function robot() {
+  const service = watchedClient(proxy.url, stack.old.serviceKey, () => {});
+  const visitor = watchedClient(proxy.url, stack.old.anonKey, () => {});
+  while (working) {
+    await service.from('usage_tracking').select('id').limit(1);
+    await visitor.from('products').select('id').limit(1);
+    await fetch(`${proxy.url}/auth/v1/settings`, { headers: { apikey: stack.old.anonKey } });
+    await pause(PAUSE_MS);
+  }
+}
+
+/** As an operator does it. */
+async function changeTo(percentage, reason) {
+  const { page } = operator;
+  await page.getByLabel('Percentage on New').fill(String(percentage));
+  await page.locator('#change-open').click();
+  await page.locator('#change-reason').fill(reason);
+  await page.locator('#change-confirm').click();
+}
+
 async function picture(name, options) {
   const { page, faults, close } = await openConsole(browser, proxy, options);
   await signIn(page, TOKEN);
@@ -72,7 +95,11 @@ async function picture(name, options) {
   await page.getByLabel(/^Path/).fill('/rest/v1/vendor_organizations?select=name,vendor_api_keys(name)');
   await page.getByRole('button', { name: 'Explain' }).click();
   await page.locator('.answer').waitFor();
-  await page.evaluate(() => document.activeElement.blur());
+  await page.mouse.move(0, 0);
+  await page.evaluate(() => {
+    document.activeElement.blur();
+    scrollTo(0, 0);
+  });
   const clip = name.endsWith('phone') ? undefined : { x: 0, y: 0, width: options.viewport.width, height: await page.evaluate(() => document.documentElement.scrollHeight) };
   const file = join(REPOSITORY, 'docs', `${name}.png`);
   writeSmall(file, await page.screenshot({ fullPage: !name.endsWith('phone'), clip }));
