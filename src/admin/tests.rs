@@ -4,6 +4,7 @@ use std::fs;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use futures_util::FutureExt as _;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -287,23 +288,43 @@ async fn serves_a_socket_until_it_is_told_to_stop() {
     serving.await.unwrap().unwrap();
 }
 
-/// The sampler's figures: how long one sample takes with many workers and names. It runs once a second for as long as the process
-/// lives, so it must be nothing.
 #[tokio::test]
-async fn a_sample_is_cheap_and_the_past_is_bounded() {
-    let world = World::new();
-    let metrics = Arc::new(Metrics::new(16));
-    let state = State { metrics, ..world.state.clone() };
+async fn a_page_opens_with_five_minutes_and_never_more() {
+    let World { state, .. } = World::new();
+    assert_eq!(&*state.console.events.opening().1, "{\"points\":[],\"frame\":null}");
     events::tell(&state, Control::rollout(&state.control), Control::reloads(&state.control));
     let begun = Instant::now();
-    let samples = 310;
-    for second in 0..samples {
+    for second in 0..305 {
         events::tick(&state, begun + std::time::Duration::from_secs(second));
     }
-    println!("one sample of 16 workers: {:?}", begun.elapsed() / u32::try_from(samples).unwrap());
     let opening: Value = serde_json::from_str(&state.console.events.opening().1).unwrap();
     assert_eq!(opening["points"].as_array().unwrap().len(), 300);
     assert_eq!(opening["frame"]["rollout"]["percentage"], 5, "{}", opening["frame"]);
+}
+
+#[tokio::test]
+async fn a_slow_viewer_misses_frames_and_nobody_waits_for_it() {
+    let world = World::new();
+    let state = &world.state;
+    events::tell(state, Control::rollout(&state.control), Control::reloads(&state.control));
+    let request = || Request::get("/events").header(header::HOST, "localhost").body(Body::empty());
+    let slow = router(state.clone()).oneshot(request().unwrap()).await.unwrap();
+    let quick = router(state.clone()).oneshot(request().unwrap()).await.unwrap();
+    let (mut slow, mut quick) = (slow.into_body(), quick.into_body());
+    let next = |body: &mut Body| -> Option<String> {
+        let frame = body.frame().now_or_never()??.unwrap();
+        Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
+    };
+    assert!(next(&mut quick).unwrap().starts_with("event: opening\n"));
+    let begun = Instant::now();
+    for second in 1..=20 {
+        events::tick(state, begun + std::time::Duration::from_secs(second));
+        assert!(next(&mut quick).unwrap().starts_with("event: frame\n"), "{second}");
+        assert_eq!(next(&mut quick), None);
+    }
+    assert!(next(&mut slow).unwrap().starts_with("event: opening\n"));
+    let frames = std::iter::from_fn(|| next(&mut slow)).count();
+    assert_eq!(frames, 8, "the newest");
 }
 
 #[test]

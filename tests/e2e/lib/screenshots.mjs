@@ -24,7 +24,7 @@ const PICTURES = {
 };
 
 const stack = await startStack();
-const proxy = await startCutover(stack.processes, stack, { name: 'config', adminToken: TOKEN, rollout: { pins: { new: [MEMBERS[3].id] } } });
+const proxy = await startCutover(stack.processes, stack, { name: 'config', adminToken: TOKEN, rollout: { 'pins.new': [MEMBERS[3].id] } });
 const browser = await openBrowser();
 let working = true;
 const work = [...MEMBERS.map(atWork), robot()];
