@@ -11,6 +11,7 @@ const TIGHT_TOP = 24; // below figures that take the whole width
 const BOTTOM = 5;
 const CLOCK = 14; // more at the bottom of the last row, for the times
 const NARROW = 260;
+const MARK_ROOM = 40; // for the words beside a mark
 
 /** What is drawn: fields of a side's point, how to say a value, and the least top of the scale. */
 const MEASURES = [
@@ -107,7 +108,10 @@ function drawPanel({ measure, side, svg, readout }, top) {
   svg.replaceChildren(
     ...[0, 0.5, 1].flatMap((part) => grid(part * top, y(part * top), width, measure)),
     ...(isLast ? times(x, height) : []),
-    ...marks.filter(({ at }) => at > end() - SPAN_MS && at <= end()).flatMap((mark) => drawMark(isFirst ? mark.text : '', x(mark.at), floor, width)),
+    ...marks.filter(({ at }) => at > end() - SPAN_MS && at <= end()).flatMap((mark, i, all) => {
+      const room = x(all[i + 1]?.at ?? Infinity) - x(mark.at);
+      return drawMark(isFirst && room > MARK_ROOM ? mark.text : '', x(mark.at), floor, width);
+    }),
     ...measure.lines.flatMap(([field], i) => drawLine(seen, side, field, { x, y, floor, area: measure.area, style: STYLES[i] })),
     ...(hover === undefined ? lastMark(seen, side, measure, x, y) : [s('path', { class: 'cross', d: `M${x(shown?.at ?? hover)} ${TOP}V${floor}` })]),
   );

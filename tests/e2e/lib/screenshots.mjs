@@ -38,7 +38,9 @@ try {
     await changeTo(percentage, reason);
   }
   await until(1);
-  for (const [name, options] of Object.entries(PICTURES)) await picture(name, options);
+  const taken = [];
+  for (const [name, options] of Object.entries(PICTURES)) taken.push([name, await picture(name, options)]);
+  for (const [name, png] of taken) write(name, png); // at the end: it is work, and would show in the traffic
 } finally {
   working = false;
   await Promise.all(work);
@@ -88,7 +90,7 @@ async function changeTo(percentage, reason) {
 }
 
 async function picture(name, options) {
-  const { page, faults, close } = await openConsole(browser, proxy, options);
+  const { page, close } = await openConsole(browser, proxy, options);
   await signIn(page, TOKEN);
   await page.getByLabel('Percentage on New').fill('100');
   await page.getByLabel('User id').fill(MEMBERS[0].id);
@@ -101,10 +103,15 @@ async function picture(name, options) {
     scrollTo(0, 0);
   });
   const clip = name.endsWith('phone') ? undefined : { x: 0, y: 0, width: options.viewport.width, height: await page.evaluate(() => document.documentElement.scrollHeight) };
-  const file = join(REPOSITORY, 'docs', `${name}.png`);
-  writeSmall(file, await page.screenshot({ fullPage: !name.endsWith('phone'), clip }));
-  const { size } = statSync(file);
-  console.log(`${file}: ${Math.round(size / 1000)} kB${faults.length ? `; the browser said: ${faults}` : ''}`);
-  if (size > LARGEST) throw new Error(`${file} is larger than ${LARGEST} bytes`);
+  const png = await page.screenshot({ fullPage: !name.endsWith('phone'), clip });
   await close();
+  return png;
+}
+
+function write(name, png) {
+  const file = join(REPOSITORY, 'docs', `${name}.png`);
+  writeSmall(file, png);
+  const { size } = statSync(file);
+  console.log(`docs/${name}.png: ${Math.round(size / 1000)} kB`);
+  if (size > LARGEST) throw new Error(`${file} is larger than ${LARGEST} bytes`);
 }
