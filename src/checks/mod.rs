@@ -6,4 +6,5 @@
 
 pub mod catalogue;
 pub mod database;
+pub mod doctor;
 pub mod http;

@@ -163,13 +163,31 @@ pub(crate) mod tests {
             (404, no_table, Rest::NoTable { hint }),
             (404, r#"{"code":"42P01","message":"gone"}"#, Rest::NoTable { hint: None }),
             (404, r#"{"code":"PGRST202"}"#, Rest::NoFunction { hint: None }),
-            (400, r#"{"code":"42703","message":"column x"}"#, Rest::NoColumn { message: "column x".into() }),
+            (
+                400,
+                r#"{"code":"42703","message":"column x"}"#,
+                Rest::NoColumn { message: "column x".into() },
+            ),
             (401, denied, Rest::Denied { message: "permission denied for schema billing".into() }),
-            (401, bad_token, Rest::BadToken { said: "401 PGRST301 No suitable key was found to decode the JWT".into() }),
+            (
+                401,
+                bad_token,
+                Rest::BadToken {
+                    said: "401 PGRST301 No suitable key was found to decode the JWT".into(),
+                },
+            ),
             (401, expired, Rest::BadClaims { said: "401 PGRST303 JWT expired".into() }),
-            (401, r#"{"message":"Invalid API key","hint":"x"}"#, Rest::NoKey { said: "401 Invalid API key".into() }),
+            (
+                401,
+                r#"{"message":"Invalid API key","hint":"x"}"#,
+                Rest::NoKey { said: "401 Invalid API key".into() },
+            ),
             (401, "Unauthorized", Rest::NoKey { said: "401".into() }),
-            (503, r#"{"code":"PGRST002","message":"m"}"#, Rest::NotReady { said: "503 PGRST002 m".into() }),
+            (
+                503,
+                r#"{"code":"PGRST002","message":"m"}"#,
+                Rest::NotReady { said: "503 PGRST002 m".into() },
+            ),
             (502, "<html>", Rest::Other { said: "502".into() }),
         ] {
             assert_eq!(rest(&Ok(answered(status, body))), want, "{status} {body}");

@@ -34,7 +34,9 @@ pub(crate) fn compare(table: &Mapped, old: &Table, new: &Table) -> Vec<Finding> 
     for (name, column) in new.iter().filter(|(name, _)| !old.contains_key(*name)) {
         let named = format!("{subject}.{name}");
         if column.is_needed {
-            let seen = format!("new wants a value for {name}, which old does not know: every insert of today's clients fails");
+            let seen = format!(
+                "new wants a value for {name}, which old does not know: every insert of today's clients fails"
+            );
             let fix = format!(
                 "on new: give it a default, or: alter table {place} alter column {} drop not null;",
                 ident(name)
@@ -97,10 +99,22 @@ mod tests {
         for (new, want, word) in [
             (table(&[("id", "uuid", false), ("cents", "integer", true)]), Status::Pass, "same 2"),
             (table(&[("id", "uuid", false)]), Status::Fail, "cents (integer) is on old and not"),
-            (table(&[("id", "uuid", false), ("cents", "bigint", true)]), Status::Warn, "bigint on new"),
+            (
+                table(&[("id", "uuid", false), ("cents", "bigint", true)]),
+                Status::Warn,
+                "bigint on new",
+            ),
             (table(&[("id", "uuid", false), ("cents", "text", true)]), Status::Fail, "text on new"),
-            (table(&[("id", "uuid", false), ("cents", "integer", true), ("x", "text", false)]), Status::Warn, "only new"),
-            (table(&[("id", "uuid", false), ("cents", "integer", true), ("x", "text", true)]), Status::Fail, "insert"),
+            (
+                table(&[("id", "uuid", false), ("cents", "integer", true), ("x", "text", false)]),
+                Status::Warn,
+                "only new",
+            ),
+            (
+                table(&[("id", "uuid", false), ("cents", "integer", true), ("x", "text", true)]),
+                Status::Fail,
+                "insert",
+            ),
         ] {
             let found = compare(&mapped, &old, &new);
             assert_eq!(found.len(), 1, "{found:?}");

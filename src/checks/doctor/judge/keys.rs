@@ -61,7 +61,9 @@ pub(crate) fn key(side: Side, role: Role, heard: &Heard<'_>) -> Finding {
             side,
             &subject,
             "it opens what only a service key may: whoever has the app has every row",
-            format!("replace it by the anon or publishable key, and revoke this one if it was ever in an app: {place}"),
+            format!(
+                "replace it by the anon or publishable key, and revoke this one if it was ever in an app: {place}"
+            ),
         ),
         (Role::Service, Some(false)) => Finding::fail(
             id,
@@ -85,7 +87,9 @@ pub(crate) fn other(side: Side, role: Role, heard: &Result<Answer, NoAnswer>) ->
     const ID: &str = "keys.other";
     let subject = setting(side.other(), role);
     match heard {
-        Ok(answer) if is_refused(answer) => Finding::pass(ID, side, &subject, "refused, as it should be"),
+        Ok(answer) if is_refused(answer) => {
+            Finding::pass(ID, side, &subject, "refused, as it should be")
+        }
         Ok(answer) if answer.status.is_success() => Finding::warn(
             ID,
             side,
@@ -93,7 +97,9 @@ pub(crate) fn other(side: Side, role: Role, heard: &Result<Answer, NoAnswer>) ->
             "the project accepts the other project's key",
             "are both settings the same project, or does nothing check keys there? Then a request that bypasses the proxy is not told from one that came through it",
         ),
-        Ok(answer) => Finding::skip(ID, side, &subject, format!("answered {}", said_by(answer)), ""),
+        Ok(answer) => {
+            Finding::skip(ID, side, &subject, format!("answered {}", said_by(answer)), "")
+        }
         Err(none) => Finding::skip(ID, side, &subject, none.to_string(), "see reach.url"),
     }
 }
@@ -127,9 +133,17 @@ pub(crate) fn legacy(side: Side, role: Role, key: &str, host: &str, now: i64) ->
         Some(left) if left <= 0 => Finding::fail(ID, side, &subject, "it has expired", place),
         Some(left) if left < MONTH => {
             let seen = format!("it ends in {} days", left / (24 * 3600));
-            Finding::warn(ID, side, &subject, seen, "change to a publishable or secret key, which does not end")
+            Finding::warn(
+                ID,
+                side,
+                &subject,
+                seen,
+                "change to a publishable or secret key, which does not end",
+            )
         }
-        _ => Finding::pass(ID, side, &subject, format!("a JWT of this project with the role {has}")),
+        _ => {
+            Finding::pass(ID, side, &subject, format!("a JWT of this project with the role {has}"))
+        }
     })
 }
 
@@ -184,7 +198,8 @@ mod tests {
         let key = |claims: serde_json::Value| {
             format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
         };
-        let good = serde_json::json!({"iss":"supabase","ref":"abc","role":"anon","exp":NOW + 40_000_000});
+        let good =
+            serde_json::json!({"iss":"supabase","ref":"abc","role":"anon","exp":NOW + 40_000_000});
         let with = |name: &str, value: serde_json::Value| {
             let mut claims = good.clone();
             claims[name] = value;

@@ -28,7 +28,13 @@ pub(crate) fn url(side: Side, url: &str, asked: &Result<Answer, NoAnswer>) -> Fi
         Ok(answer) if answer.status.is_redirection() => {
             let to = answer::location(answer);
             let seen = format!("answers {} with a redirection to {to}", answer.status.as_u16());
-            Finding::fail(ID, side, url, seen, format!("set {key} to where it leads: the proxy follows no redirection"))
+            Finding::fail(
+                ID,
+                side,
+                url,
+                seen,
+                format!("set {key} to where it leads: the proxy follows no redirection"),
+            )
         }
         Ok(answer) if answer.status.is_server_error() => {
             let seen = format!("answers {}", answer::said_by(answer));
@@ -53,7 +59,9 @@ fn unreachable(error: &ConnectError) -> &'static str {
             std::io::ErrorKind::InvalidData => {
                 "its certificate is not believed; with a private CA set projects.*.ca, and the name in it must be the URL's or projects.*.host"
             }
-            _ => "does the name exist (a deleted or renamed project has none), and does a network lead there?",
+            _ => {
+                "does the name exist (a deleted or renamed project has none), and does a network lead there?"
+            }
         },
         ConnectError::Timeout => {
             "nothing answers at that address: a firewall, a wrong port, or upstream.connect_timeout is too short"
@@ -102,7 +110,13 @@ fn seconds(date: &str) -> Option<i64> {
 pub(crate) fn certificate(side: Side, host: &str, end: Option<i64>, now: i64) -> Finding {
     const ID: &str = "reach.certificate";
     let Some(end) = end else {
-        return Finding::skip(ID, side, host, "its certificate's end can't be read", "look at it with openssl s_client");
+        return Finding::skip(
+            ID,
+            side,
+            host,
+            "its certificate's end can't be read",
+            "look at it with openssl s_client",
+        );
     };
     let left = end - now;
     let days = left / (24 * 3600);
@@ -201,9 +215,13 @@ mod tests {
 
     #[test]
     fn any_answer_but_a_redirection_or_a_failing_gateway_is_one() {
-        for (status, want) in
-            [(200, Status::Pass), (401, Status::Pass), (404, Status::Pass), (521, Status::Fail), (301, Status::Fail)]
-        {
+        for (status, want) in [
+            (200, Status::Pass),
+            (401, Status::Pass),
+            (404, Status::Pass),
+            (521, Status::Fail),
+            (301, Status::Fail),
+        ] {
             let found = url(Side::Old, "https://x", &Ok(answered(status, "")));
             assert_eq!(found.status, want, "{status}");
         }
@@ -233,9 +251,13 @@ mod tests {
     #[test]
     fn a_certificate_is_told_of_a_fortnight_before_its_end() {
         const DAY: i64 = 24 * 3600;
-        for (left, want) in
-            [(-1, Status::Fail), (0, Status::Fail), (DAY, Status::Warn), (14 * DAY - 1, Status::Warn), (14 * DAY, Status::Pass)]
-        {
+        for (left, want) in [
+            (-1, Status::Fail),
+            (0, Status::Fail),
+            (DAY, Status::Warn),
+            (14 * DAY - 1, Status::Warn),
+            (14 * DAY, Status::Pass),
+        ] {
             assert_eq!(certificate(Side::New, "x", Some(1000 + left), 1000).status, want, "{left}");
         }
         assert_eq!(certificate(Side::New, "x", None, 0).status, Status::Skip);

@@ -53,7 +53,9 @@ pub(crate) fn exposed(side: Side, schema: &str, rest: &Rest, is_there: Option<bo
     match rest {
         Rest::NotExposed => {
             let create = match is_there {
-                Some(false) => format!("create schema {}; -- it is not there either\n", ident(schema)),
+                Some(false) => {
+                    format!("create schema {}; -- it is not there either\n", ident(schema))
+                }
                 _ => String::new(),
             };
             let fix = format!(
@@ -249,7 +251,9 @@ pub(crate) fn granted(mapped: &Mapped, reader: Reader, old: &Rest, new: &Rest) -
                 reader.role()
             ),
         ),
-        (Rest::Fine, Rest::Fine) => Finding::pass(ID, Side::New, &subject, "may read it on both sides"),
+        (Rest::Fine, Rest::Fine) => {
+            Finding::pass(ID, Side::New, &subject, "may read it on both sides")
+        }
         // Whatever else is wrong has a check of its own; here it is only the reason for not knowing.
         (other, Rest::Fine) | (_, other) => {
             let why = unclear(ID, Side::New, &subject, other);
@@ -286,13 +290,9 @@ pub(crate) fn compat(schema: &str, mapped: &Mapped, rest: &Rest) -> Finding {
             Finding::fail(ID, Side::New, &subject, seen, fix)
         }
         Rest::Fine | Rest::Denied { .. } => Finding::pass(ID, Side::New, &subject, "found"),
-        Rest::NotExposed => Finding::skip(
-            ID,
-            Side::New,
-            &subject,
-            "its schema is not exposed",
-            "see rest.exposed",
-        ),
+        Rest::NotExposed => {
+            Finding::skip(ID, Side::New, &subject, "its schema is not exposed", "see rest.exposed")
+        }
         other => unclear(ID, Side::New, &subject, other),
     }
 }

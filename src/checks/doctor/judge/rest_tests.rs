@@ -76,7 +76,12 @@ fn a_function_is_known_from_the_inventory_or_the_hint_and_never_called() {
     let mapped = Mapped::new("public", "match", "security", "match");
     let here = inventory(&[("security", "match")]);
     assert_eq!(function(Side::New, &mapped, None, &here).status, Status::Pass);
-    let gone = function(Side::New, &mapped, None, &inventory(&[("security", "other"), ("public", "match")]));
+    let gone = function(
+        Side::New,
+        &mapped,
+        None,
+        &inventory(&[("security", "other"), ("public", "match")]),
+    );
     assert_eq!(gone.status, Status::Fail);
     assert!(gone.seen.contains("PGRST202") && gone.seen.contains("public.match"), "{gone:?}");
     assert!(gone.fix.contains("alter function public.match"), "{gone:?}");

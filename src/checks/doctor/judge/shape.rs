@@ -53,7 +53,7 @@ fn table(definition: &Value) -> Table {
     let properties = definition.get("properties").and_then(Value::as_object);
     let columns = properties.into_iter().flatten().map(|(name, property)| {
         let text = |key: &str| property.get(key).and_then(Value::as_str);
-        let type_ = without_schema(text("format").or(text("type")).unwrap_or("unknown"));
+        let type_ = without_schema(text("format").or_else(|| text("type")).unwrap_or("unknown"));
         // An identity column is required and has no default, but its primary key is not written by clients.
         let is_key = text("description").is_some_and(|text| text.contains("<pk/>"));
         let is_needed =
@@ -77,9 +77,8 @@ pub(crate) fn catalogue(catalogue: &Catalogue) -> Inventory {
         catalogue.schemas.iter().map(|it| (it.name.clone(), Shapes::default())).collect();
     for relation in &catalogue.relations {
         let columns = relation.columns.iter().map(|column| {
-            let is_filled = column.default.is_some()
-                || column.identity.is_some()
-                || column.generated.is_some();
+            let is_filled =
+                column.default.is_some() || column.identity.is_some() || column.generated.is_some();
             let type_ = without_schema(&column.type_);
             (column.name.clone(), Column { type_, is_needed: column.not_null && !is_filled })
         });
