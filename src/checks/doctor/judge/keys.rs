@@ -51,8 +51,9 @@ pub(crate) fn key(side: Side, role: Role, heard: &Heard<'_>) -> Finding {
     }
     let opens_all = match heard.closed {
         Ok(closed) if closed.status.is_success() => Some(true),
-        Ok(closed) if is_refused(closed) => Some(false),
-        // No admin API there: nothing can be said about the role.
+        // Auth knows whose the token is, and that it is no admin's (`not_admin`).
+        Ok(closed) if closed.status == StatusCode::FORBIDDEN => Some(false),
+        // A gateway that wants something else, or no admin API: nothing can be said about the role.
         _ => None,
     };
     match (role, opens_all) {
@@ -164,12 +165,13 @@ mod tests {
     fn a_key_is_judged_by_what_it_opens() {
         let refused = r#"{"message":"Invalid API key","hint":"Double check"}"#;
         for (role, open, closed, want, word) in [
-            (Role::Anon, 200, 401, Status::Pass, "in its role"),
+            (Role::Anon, 200, 401, Status::Pass, "can't be seen"),
             (Role::Anon, 200, 403, Status::Pass, "in its role"),
             (Role::Anon, 200, 404, Status::Pass, "can't be seen"),
             (Role::Anon, 200, 200, Status::Fail, "only a service key"),
             (Role::Anon, 401, 401, Status::Fail, "Invalid API key"),
             (Role::Service, 200, 200, Status::Pass, "in its role"),
+            (Role::Service, 200, 401, Status::Pass, "can't be seen"),
             (Role::Service, 200, 403, Status::Fail, "no more than an anon"),
             (Role::Service, 401, 401, Status::Fail, "refuses it"),
         ] {

@@ -1,7 +1,7 @@
 //! The schema map against what PostgREST shows of both projects: exposed, there, granted.
 
 use super::answer::Rest;
-use super::shape::{Inventory, nearest};
+use super::shape::{Inventory, Shapes, nearest};
 use super::sql::{ident, qualified};
 use crate::checks::doctor::finding::{Finding, Status};
 use crate::side::Side;
@@ -82,14 +82,23 @@ fn grant_schema(schema: &str) -> String {
     )
 }
 
-/// Whether a mapped table is on a side. `inventory` is what is known of that side's tables.
-pub(crate) fn table(side: Side, mapped: &Mapped, rest: &Rest, inventory: &Inventory) -> Finding {
+/// Whether a mapped table is on a side. `inventory` is what is known of that side's tables; what lies in the schema `compat` are views.
+pub(crate) fn table(
+    side: Side,
+    mapped: &Mapped,
+    rest: &Rest,
+    inventory: &Inventory,
+    compat: Option<&str>,
+) -> Finding {
     const ID: &str = "rest.table";
     let (schema, name) = mapped.place(side);
     let subject = mapped.on(side);
     match rest {
         Rest::NoTable { hint } => {
-            let found = elsewhere(schema, name, inventory, |shapes| shapes.tables.keys());
+            let of_tables = inventory.iter().filter(|(other, _)| compat != Some(other.as_str()));
+            let found = elsewhere(schema, name, of_tables, |shapes| {
+                shapes.tables.keys().filter(|name| !shapes.views.contains(*name))
+            });
             let near = found.clone().or_else(|| hint.clone());
             let seen = format!("no such table (PGRST205){}", said_near(near.as_deref()));
             let fix = match side {
@@ -136,13 +145,13 @@ fn said_near(near: Option<&str>) -> String {
 fn elsewhere<'i, N>(
     schema: &str,
     name: &str,
-    inventory: &'i Inventory,
-    names: impl Fn(&'i super::shape::Shapes) -> N,
+    inventory: impl Iterator<Item = (&'i String, &'i Shapes)>,
+    names: impl Fn(&'i Shapes) -> N,
 ) -> Option<String>
 where
     N: Iterator<Item = &'i String>,
 {
-    let mut schemas: Vec<_> = inventory.iter().collect();
+    let mut schemas: Vec<_> = inventory.collect();
     // The schema that was asked for first.
     schemas.sort_by_key(|(other, _)| *other != schema);
     let same = schemas.iter().find(|(_, shapes)| names(shapes).any(|other| other == name));
@@ -166,7 +175,7 @@ pub(crate) fn function(
     let (schema, name) = mapped.place(side);
     let subject = mapped.on(side);
     let missing = |hint: Option<&str>| {
-        let found = elsewhere(schema, name, inventory, |shapes| shapes.functions.keys());
+        let found = elsewhere(schema, name, inventory.iter(), |shapes| shapes.functions.keys());
         let near = found.or_else(|| hint.map(str::to_owned));
         let seen = format!("no such function (PGRST202){}", said_near(near.as_deref()));
         let fix = match side {

@@ -1,4 +1,3 @@
-use super::super::shape::Shapes;
 use super::*;
 
 fn keys() -> Mapped {
@@ -47,28 +46,38 @@ fn a_schema_is_exposed_if_it_was_looked_into() {
 #[test]
 fn a_missing_table_is_named_with_what_is_near_and_how_it_gets_there() {
     let none = Rest::NoTable { hint: None };
-    let found = table(Side::New, &keys(), &none, &inventory(&[("public", "vendor_keys")]));
+    let found = table(Side::New, &keys(), &none, &inventory(&[("public", "vendor_keys")]), None);
     assert_eq!(found.status, Status::Fail);
     assert_eq!(found.subject, "vendors.keys");
     let near = inventory(&[("vendors", "key"), ("public", "orders")]);
-    assert!(table(Side::New, &keys(), &none, &near).seen.contains("nearest: vendors.key"));
+    assert!(table(Side::New, &keys(), &none, &near, None).seen.contains("nearest: vendors.key"));
     let hint = Rest::NoTable { hint: Some(said("Perhaps you meant the table 'vendors.kees'")) };
-    assert!(table(Side::New, &keys(), &hint, &Inventory::new()).seen.contains("vendors.kees"));
-    let old = table(Side::Old, &keys(), &none, &Inventory::new());
+    assert!(
+        table(Side::New, &keys(), &hint, &Inventory::new(), None).seen.contains("vendors.kees")
+    );
+    let old = table(Side::Old, &keys(), &none, &Inventory::new(), None);
     assert!(old.fix.contains("[schema.tables]"), "{}", old.fix);
     for rest in [Rest::Fine, denied()] {
-        assert_eq!(table(Side::New, &keys(), &rest, &near).status, Status::Pass);
+        assert_eq!(table(Side::New, &keys(), &rest, &near, None).status, Status::Pass);
     }
-    assert_eq!(table(Side::New, &keys(), &Rest::NotExposed, &near).status, Status::Skip);
+    assert_eq!(table(Side::New, &keys(), &Rest::NotExposed, &near, None).status, Status::Skip);
 }
 
 #[test]
 fn a_table_that_still_lies_in_the_legacy_schema_is_moved() {
     let plain = Mapped::new("public", "orders", "marketplace", "orders");
     let none = Rest::NoTable { hint: None };
-    let found = table(Side::New, &plain, &none, &inventory(&[("public", "orders")]));
+    let found = table(Side::New, &plain, &none, &inventory(&[("public", "orders")]), None);
     assert!(found.fix.contains("alter table public.orders set schema marketplace;"), "{found:?}");
     assert!(found.fix.contains("notify pgrst, 'reload schema';"), "{found:?}");
+    // A compatibility view of that name stays where it is.
+    let mut views = inventory(&[("public", "orders")]);
+    let by_schema = table(Side::New, &plain, &none, &views, Some("public"));
+    views.get_mut("public").unwrap().views.insert("orders".to_owned());
+    let by_kind = table(Side::New, &plain, &none, &views, None);
+    for found in [by_schema, by_kind] {
+        assert!(found.fix.contains("cutover plan") && !found.fix.contains("alter"), "{found:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Tables, columns and functions of a project, as its OpenAPI documents or its database's catalogue name them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -11,6 +11,8 @@ use crate::checks::catalogue::Catalogue;
 pub(crate) struct Shapes {
     /// Tables and views by name.
     pub(crate) tables: BTreeMap<String, Table>,
+    /// Which of them are views, where that is known: no view was ever moved, or is to be.
+    pub(crate) views: BTreeSet<String>,
     /// Functions by name, each with the names of its arguments (of one of those that share the name).
     pub(crate) functions: BTreeMap<String, Vec<String>>,
 }
@@ -84,6 +86,9 @@ pub(crate) fn catalogue(catalogue: &Catalogue) -> Inventory {
         });
         let shapes = inventory.entry(relation.schema.clone()).or_default();
         shapes.tables.insert(relation.name.clone(), columns.collect());
+        if !relation.kind.is_table() {
+            shapes.views.insert(relation.name.clone());
+        }
     }
     for function in catalogue.functions.iter().filter(|it| !it.is_trigger) {
         let shapes = inventory.entry(function.schema.clone()).or_default();

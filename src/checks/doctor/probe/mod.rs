@@ -23,6 +23,7 @@ use crate::config::Report;
 use crate::identify::keyring::Role;
 use crate::side::{Pair, Side};
 use crate::snapshot::Snapshot;
+use crate::tokens::Project;
 
 /// An OpenAPI document of a schema with a thousand tables has some megabytes.
 const BODY_BYTES: usize = 32 * 1024 * 1024;
@@ -33,6 +34,8 @@ const NOBODYS_NAME: &str = "cutover_doctor";
 /// Everything that a question needs.
 struct Probe<'a> {
     snapshot: &'a Snapshot,
+    /// What tokens are signed with, whatever `tokens.mode` is.
+    keys: &'a Pair<Project>,
     http: Http,
     gate: Semaphore,
     timeout: Duration,
@@ -60,6 +63,7 @@ pub(super) async fn all(
 ) -> Vec<Finding> {
     let probe = Probe {
         snapshot: &report.snapshot,
+        keys: &report.keys,
         http: Http::new(&report.snapshot, options.timeout, BODY_BYTES),
         gate: Semaphore::new(options.concurrency.max(1)),
         timeout: options.timeout,

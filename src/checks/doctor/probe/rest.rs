@@ -69,6 +69,7 @@ async fn inventory(
         let answer = probe.ask(side, As::Key(Role::Service), ask).await;
         let shapes = answer.as_ref().ok().and_then(|it| shape::openapi(&it.json()));
         let seen = match &answer {
+            Ok(answer) if answer.status.is_success() => "the answer is none".to_owned(),
             Ok(answer) => answer::said_by(answer),
             Err(none) => none.to_string(),
         };
@@ -218,7 +219,8 @@ async fn on_tables(
             let Some(role) = ready[side] else { continue };
             let (schema, name) = mapped.place(side);
             let rest = probe.read(side, As::Key(role), schema, name).await;
-            findings.push(judge::table(side, mapped, &rest, &inventories[side]));
+            let compat = probe.snapshot.rewrite.compat.as_deref().filter(|_| side == Side::New);
+            findings.push(judge::table(side, mapped, &rest, &inventories[side], compat));
             best[side] = Some(rest);
         }
         if let Pair { old: Some(old), new: Some(new) } = &best {

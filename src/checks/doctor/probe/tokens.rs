@@ -15,7 +15,7 @@ use crate::tokens::{Fetched, Mode, Published, Verdict, exchange, jwk};
 
 /// A token that the side's own key signed; `None` where the settings have no key for it.
 fn minted(probe: &Probe<'_>, side: Side) -> Option<Secret> {
-    let project = &probe.snapshot.tokens.projects[side];
+    let project = &probe.keys[side];
     let claims = judge::claims(&project.issuer, &somebody(), now());
     let token = project.signing.as_ref()?.sign(claims.to_string().as_bytes())?;
     Some(Secret::new(&token))
@@ -71,7 +71,7 @@ async fn published(
     if !is_up {
         return (None, None);
     }
-    let project = &probe.snapshot.tokens.projects[side];
+    let project = &probe.keys[side];
     let url = &project.jwks_url;
     let keys = match probe.http.get_url(side, url).await {
         Err(none) => Err(none.to_string()),
@@ -94,7 +94,7 @@ fn no_key(id: &'static str, side: Side, of: Side) -> Finding {
 }
 
 async fn own(probe: &Probe<'_>, side: Side) -> Finding {
-    let signing: Option<&SigningKey> = probe.snapshot.tokens.projects[side].signing.as_deref();
+    let signing: Option<&SigningKey> = probe.keys[side].signing.as_deref();
     match (signing, minted(probe, side)) {
         (Some(key), Some(token)) => judge::own(side, key, &ask(probe, side, &token).await),
         _ => no_key("tokens.own", side, side),
