@@ -7,3 +7,4 @@
 pub mod catalogue;
 pub mod database;
 pub mod http;
+pub mod plan;

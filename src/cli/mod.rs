@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod environment;
 mod explain;
+mod plan;
 mod rollout;
 mod screen;
 mod serve;
@@ -44,6 +45,8 @@ enum Verb {
     Check,
     /// Say which side serves a user, why, and at which percentage the user moves
     Explain(explain::Arguments),
+    /// Write the SQL that moves new's tables and functions to where the map says (needs old's database URL)
+    Plan(plan::Arguments),
     /// Show or change the percentage, live
     #[command(subcommand)]
     Rollout(rollout::Verb),
@@ -114,6 +117,7 @@ fn run(verb: Verb, mut context: Context<'_>) -> Exit {
         Verb::Serve => Ok(Exit::Done),
         Verb::Check => check::run(&mut context),
         Verb::Explain(arguments) => explain::run(arguments, &mut context),
+        Verb::Plan(arguments) => plan::run(arguments, &mut context),
         Verb::Rollout(verb) => rollout::run(verb, &mut context),
     };
     ended.unwrap_or_else(|error| report(&error, &mut context.screen))

@@ -1,7 +1,7 @@
 // A PostgreSQL with pgvector, in the run's own directory: pg0 unpacks it, makes the cluster and starts it in about a second.
 
 import { execFile, spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import postgres from 'postgres';
@@ -9,6 +9,8 @@ import * as paths from './paths.mjs';
 
 const run = promisify(execFile);
 const DATABASE = 'app';
+/** What a project has before anything is restored into it. */
+const PLATFORM = ['auth', 'storage', 'extensions', 'graphql*', 'realtime', 'vault'];
 
 /** Starts one cluster; returns its URL and a connection for set-up statements (one per cluster, closed with it). */
 export async function startPostgres(processes, name, port) {
@@ -39,6 +41,21 @@ export async function startPostgres(processes, name, port) {
       const text = readFileSync(join(paths.E2E, 'sql', fileName), 'utf8');
       await sql.unsafe(text.replace(/\{\{(\w+)\}\}/g, (_, key) => values[key])).simple();
     },
+    /** Runs one of PostgreSQL's own programs, of the server's version (pg0 unpacked them), with the database as its last argument. */
+    async program(program, ...args) {
+      const installations = join(home, '.pg0', 'installation');
+      const [version] = readdirSync(installations);
+      return run(join(installations, version, 'bin', program), [...args, url], { maxBuffer: 1 << 26 });
+    },
+    /** Everything of the application: what `supabase db dump` takes, in one file. Schemas that each project has of its own stay out. */
+    async dump(file, ...more) {
+      await this.program('pg_dump', ...PLATFORM.flatMap((schema) => ['--exclude-schema', schema]), '--file', file, ...more);
+    },
+    /** Restores a dump, stopping at the first error. */
+    async restore(file) {
+      await this.program('psql', '--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1', '--file', file);
+    },
+    sql,
     close: () => sql.end({ timeout: 1 }),
   };
 }
