@@ -140,6 +140,7 @@ fn document(plan: &Plan, more: impl Fn(&File) -> Value) -> Value {
     let files = plan.files.iter().map(|file| {
         let mut value = json!({
             "file": file.name,
+            "title": file.title,
             "about": file.about,
             "by_hand": file.by_hand,
             "steps": file.steps.iter().map(|step| &step.does).collect::<Vec<_>>(),
@@ -196,16 +197,17 @@ async fn applied(
     new: &Client,
     screen: &mut Screen<'_>,
 ) -> anyhow::Result<Exit> {
-    let counts = pending(new, &plan.files).await?;
-    let total: usize = counts.iter().sum();
+    let todo = pending(new, &plan.files).await?;
+    let total: usize = todo.iter().map(Vec::len).sum();
     if !screen.json {
-        dry_run(plan, &counts, screen)?;
+        dry_run(arguments, plan, &todo, screen)?;
     }
     if arguments.dry_run {
         if screen.json {
-            let files = plan.files.iter().zip(&counts);
-            let files: Vec<_> =
-                files.map(|(file, count)| json!({ "file": file.name, "pending": count })).collect();
+            let files = plan.files.iter().zip(&todo).map(|(file, todo)| {
+                json!({ "file": file.name, "pending": todo.len(), "steps": named(file, todo) })
+            });
+            let files: Vec<_> = files.collect();
             screen.value(&json!({ "files": files, "pending": total, "findings": plan.findings, "notes": plan.notes }))?;
         }
         return Ok(Exit::Done);
@@ -225,14 +227,33 @@ async fn applied(
     Ok(Exit::Done)
 }
 
-fn dry_run(plan: &Plan, counts: &[usize], screen: &mut Screen<'_>) -> io::Result<()> {
-    let rows = plan.files.iter().zip(counts).map(|(file, count)| {
+/// What is to do, by file; every step by its name if that is all that was asked for.
+fn dry_run(
+    arguments: &Arguments,
+    plan: &Plan,
+    todo: &[Vec<usize>],
+    screen: &mut Screen<'_>,
+) -> io::Result<()> {
+    let rows = plan.files.iter().zip(todo).map(|(file, todo)| {
         let asked = file.steps.iter().filter(|step| step.is_counted()).count();
-        let about = file.about.lines().next().unwrap_or_default().to_owned();
-        vec![file.name.to_owned(), count.to_string(), (asked - count).to_string(), about]
+        let (count, done) = (todo.len(), asked - todo.len());
+        vec![file.name.to_owned(), count.to_string(), done.to_string(), file.title.to_owned()]
     });
     let rows: Vec<_> = rows.collect();
-    screen.table(&["FILE", "TO DO", "DONE", "WHAT"], &rows)
+    screen.table(&["FILE", "TO DO", "DONE", "WHAT"], &rows)?;
+    if arguments.dry_run {
+        for (file, todo) in plan.files.iter().zip(todo) {
+            for name in named(file, todo) {
+                screen.line(&format!("{}: {name}", file.name))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn named<'f>(file: &'f File, todo: &[usize]) -> Vec<&'f str> {
+    let steps = file.steps.iter().enumerate().filter(|(number, _)| todo.contains(number));
+    steps.map(|(_, step)| step.does.as_str()).collect()
 }
 
 /// Asks on the terminal. Without one nobody can answer.

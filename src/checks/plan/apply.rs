@@ -51,18 +51,18 @@ pub async fn is_same_database(old: &Client, new: &Client) -> Result<bool, ApplyE
     Ok(ask(old).await? == ask(new).await?)
 }
 
-/// How many steps of each file are still to be made, without making any.
+/// The steps of each file that are still to be made, by their numbers from 0, without making any.
 ///
 /// # Errors
 /// What the database said.
-pub async fn pending(client: &Client, files: &[File]) -> Result<Vec<usize>, ApplyError> {
-    let mut counts = Vec::new();
+pub async fn pending(client: &Client, files: &[File]) -> Result<Vec<Vec<usize>>, ApplyError> {
+    let mut all = Vec::new();
     execute(client, "begin transaction read only; set local search_path = ''").await?;
     for file in files {
-        counts.push(numbers(client, file).await?.len());
+        all.push(numbers(client, file).await?);
     }
     execute(client, "rollback").await?;
-    Ok(counts)
+    Ok(all)
 }
 
 /// Applies one file in one transaction; only the steps that are still to be made. Returns how many that were.

@@ -89,6 +89,8 @@ struct Chain {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
     Name(String),
+    /// A word that is a name only after a dot, or in quotes.
+    Reserved(String),
     Dot,
     Open,
     Other,
@@ -113,7 +115,7 @@ fn collect(letters: &[char], first_line: usize, in_string: bool, found: &mut Vec
         at = next;
         match (token, &mut chain) {
             (None, _) => {}
-            (Some(Token::Name(name)), Some(open)) if after_dot => {
+            (Some(Token::Name(name) | Token::Reserved(name)), Some(open)) if after_dot => {
                 open.parts.push(name);
                 after_dot = false;
             }
@@ -160,7 +162,7 @@ fn token(letters: &[char], at: usize, in_string: bool) -> Option<(Option<Token>,
             let rest = letters.iter().skip(at).take_while(|c| continues_name(**c));
             let name: String = rest.collect();
             let length = name.chars().count();
-            (Some(Token::Name(name.to_ascii_lowercase())), at + length)
+            (Some(bare(name.to_ascii_lowercase())), at + length)
         }
         // A number such as 1.5, or 1e3, is no name.
         (letter, _) if letter.is_ascii_digit() => {
@@ -174,6 +176,90 @@ fn token(letters: &[char], at: usize, in_string: bool) -> Option<(Option<Token>,
         _ => (Some(Token::Other), at + 1),
     };
     Some(token)
+}
+
+fn bare(word: String) -> Token {
+    // PostgreSQL's reserved words, among those that a table may be called.
+    const RESERVED: [&str; 77] = [
+        "all",
+        "analyse",
+        "analyze",
+        "and",
+        "any",
+        "array",
+        "as",
+        "asc",
+        "asymmetric",
+        "both",
+        "case",
+        "cast",
+        "check",
+        "collate",
+        "column",
+        "constraint",
+        "create",
+        "current_date",
+        "current_role",
+        "current_time",
+        "current_timestamp",
+        "current_user",
+        "default",
+        "deferrable",
+        "desc",
+        "distinct",
+        "do",
+        "else",
+        "end",
+        "except",
+        "false",
+        "fetch",
+        "for",
+        "foreign",
+        "from",
+        "grant",
+        "group",
+        "having",
+        "in",
+        "initially",
+        "intersect",
+        "into",
+        "lateral",
+        "leading",
+        "limit",
+        "localtime",
+        "localtimestamp",
+        "not",
+        "null",
+        "offset",
+        "on",
+        "only",
+        "or",
+        "order",
+        "placing",
+        "primary",
+        "references",
+        "returning",
+        "select",
+        "session_user",
+        "some",
+        "symmetric",
+        "system_user",
+        "table",
+        "then",
+        "to",
+        "trailing",
+        "true",
+        "union",
+        "unique",
+        "user",
+        "using",
+        "variadic",
+        "when",
+        "where",
+        "window",
+        "with",
+    ];
+    if RESERVED.contains(&word.as_str()) { Token::Reserved(word) } else { Token::Name(word) }
 }
 
 const fn starts_name(letter: char) -> bool {
@@ -271,7 +357,8 @@ mod tests {
     #[test]
     fn words_are_read_as_postgresql_reads_them() {
         for (text, expected) in [
-            ("select Orders", vec!["select", "orders"]),
+            ("select Orders", vec!["orders"]),
+            ("from \"select\", public.order", vec!["select", "public.order"]),
             ("public . \"Order \"\"x\"\"\" o", vec!["public.Order \"x\"", "o"]),
             ("a -- orders\nb", vec!["a", "b"]),
             ("a /* orders /* x */ y */ b", vec!["a", "b"]),

@@ -25,6 +25,7 @@ pub(super) fn compat(old: &Catalogue, moves: &Moves<'_>, options: &Options) -> F
     }
     File {
         name: "05_compat.sql",
+        title: "old names as views",
         about: "Makes a view of each table that moved, under its old name: updatable, with the caller's rights (security_invoker), so that row\n\
                 level security of the table holds, and with the table's grants. Defaults are the table's.",
         undo: "drop the views:",
@@ -42,10 +43,10 @@ fn view(compat: &str, name: &str, rights: &Relation, it: &Move<'_>) -> Vec<Step>
     let done = is_view_of(&oid, &it.new_name(), &columns);
     // Rows of a table that becomes the same one have to be saved before a view may take its name.
     let blocked = format!(
-        "exists (select from pg_catalog.pg_class c where c.oid = {oid} and c.relkind in ('r', 'p', 'f') and to_regclass({}) is not null)",
-        literal(&it.new_name())
+        "exists (select from pg_catalog.pg_class c where c.oid = {oid} and c.relkind in ('r', 'p', 'f'))"
     );
     let is_merged = name != it.relation.name;
+    let is_made = done.clone();
     let done = if is_merged { format!("{blocked} or ({done})") } else { done };
     let create = Step::new(
         format!("view {shown} of {}.{}", it.schema, it.name),
@@ -76,11 +77,8 @@ fn view(compat: &str, name: &str, rights: &Relation, it: &Move<'_>) -> Vec<Step>
     }
     for mut step in granted {
         // Before the table has moved, its old name is the table itself: what is asked here is asked of the view.
-        let is_view = format!(
-            "exists (select from pg_catalog.pg_class c where c.oid = {oid} and c.relkind = 'v')"
-        );
         step.done =
-            step.done.map(|done| guarded(is_merged, &blocked, &format!("({is_view} and {done})")));
+            step.done.map(|done| guarded(is_merged, &blocked, &format!("({is_made} and {done})")));
         steps.push(step);
     }
     steps

@@ -29,6 +29,7 @@ pub(super) fn functions(moves: &Moves<'_>, outcomes: &[Outcome<'_>], old: &Catal
     }
     File {
         name: "03_functions.sql",
+        title: "functions move",
         about: "Moves functions to their schema and name; what calls them by identity (policies, triggers, views, defaults) follows. Bodies\n\
                 are text and stay as they are. Where a body finds something by search_path alone, the function gets one that leads there.",
         undo: "after a changed search_path: alter function … reset search_path, or what old has. Then:",

@@ -147,6 +147,7 @@ pub(super) fn grants(old: &Catalogue, moves: &Moves<'_>) -> File {
     steps.extend(defaults(old, moves));
     File {
         name: "04_grants.sql",
+        title: "rights, as on old",
         about: "Gives the API's roles what they have on old, and not more: USAGE on the schemas; rights on tables, columns, sequences and\n\
                 functions; default privileges for what will be made. Rights of other roles came with the dump.",
         undo: "the rights are those of old: nothing to take back. For a schema: revoke usage on schema … from anon, authenticated, service_role.",
@@ -180,7 +181,12 @@ fn usage(old: &Catalogue, moves: &Moves<'_>) -> Vec<Step> {
             );
             let done = match ROLES.contains(&role) {
                 true => held,
-                false => format!("to_regrole({known}) is null or {held}"),
+                // Who makes the schema owns it, and needs no grant.
+                false => format!(
+                    "to_regrole({known}) is null or (to_regnamespace({name}) is null and to_regrole({known}) = to_regrole(quote_ident(current_user))) \
+                     or has_schema_privilege({}, to_regnamespace({name}), 'USAGE')",
+                    literal(role)
+                ),
             };
             let change = format!("grant usage on schema {} to {};", ident(schema), ident(role));
             let undo = format!("revoke usage on schema {} from {};", ident(schema), ident(role));

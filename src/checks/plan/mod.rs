@@ -101,6 +101,14 @@ fn notes(
             notes.push(format!("the map names {what} that old doesn't have: {}", names.join(", ")));
         }
     }
+    let by_column =
+        |it: &&moves::Move<'_>| it.relation.columns.iter().any(|it| !it.grants.is_empty());
+    for it in moves.tables.iter().filter(by_column).filter(|_| options.compat.is_some()) {
+        notes.push(format!(
+            "{}.{} has rights on single columns: who holds only those reaches the table, but not its compatibility view, which reads every column",
+            it.schema, it.name
+        ));
+    }
     let chosen: BTreeSet<&str> = moves
         .schemas()
         .into_iter()

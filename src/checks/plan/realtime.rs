@@ -13,6 +13,7 @@ pub(super) fn publication(old: &Catalogue, moves: &Moves<'_>) -> File {
     let steps = old.publication(PUBLICATION).map(|it| members(it, moves)).unwrap_or_default();
     File {
         name: "06_realtime.sql",
+        title: "what realtime follows",
         about: "Gives the publication that realtime follows the tables that it has on old. Tables, not their compatibility views: a view has no\n\
                 changes.",
         undo: "alter publication supabase_realtime drop table …, for each table that should not be followed.",
@@ -98,6 +99,7 @@ pub(super) fn sequences(old: &Catalogue, moves: &Moves<'_>, options: &Options) -
     }
     File {
         name: "07_sequences.sql",
+        title: "next numbers",
         about: "Advances each sequence to old's last value, and by --sequence-gap further, so that rows made on either side get numbers of their\n\
                 own. No sequence goes back.",
         undo: "nothing to take back: numbers that are left out harm nobody.",
@@ -170,6 +172,7 @@ pub(super) fn exposed(moves: &Moves<'_>, options: &Options, base: &[String]) -> 
     );
     File {
         name: "08_exposed.sql",
+        title: "schemas exposed through REST",
         about: "Exposes the schemas through REST: those that are exposed already stay. On a hosted project the dashboard's list (Settings, API,\n\
                 Exposed schemas) is hidden by this one from now on; keep both alike.",
         undo: "alter role authenticator reset pgrst.db_schemas, and 09_reload.sql.",
@@ -182,6 +185,7 @@ pub(super) fn reload() -> File {
     let notify = |what: &str| format!("perform pg_notify('pgrst', 'reload {what}');");
     File {
         name: "09_reload.sql",
+        title: "PostgREST reads all this",
         about: "Tells PostgREST to read its settings and the catalogue again.",
         undo: "nothing to take back.",
         by_hand: Vec::new(),

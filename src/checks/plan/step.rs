@@ -43,14 +43,12 @@ impl Step {
     /// The statement, as it is printed and as it is applied.
     #[must_use]
     pub fn sql(&self) -> String {
-        let change = self.change.replace('\n', "\n  ");
+        // Never indented: a name may have a line break in it.
+        let change = &self.change;
         let body = match &self.done {
-            None => format!("begin\n  {change}\nend"),
+            None => format!("begin\n{change}\nend"),
             Some(done) => {
-                let change = change.replace('\n', "\n  ");
-                format!(
-                    "begin\n  if not coalesce({done}, false) then\n    {change}\n  end if;\nend"
-                )
+                format!("begin\nif not coalesce({done}, false) then\n{change}\nend if;\nend")
             }
         };
         format!("do {};", dollars(&body))
@@ -62,6 +60,8 @@ impl Step {
 pub struct File {
     /// e.g. `02_tables.sql`
     pub name: &'static str,
+    /// What it does, in a few words.
+    pub title: &'static str,
     /// What it does, for its header.
     pub about: &'static str,
     /// How to take it back, for its header; the steps' own SQL follows it.

@@ -35,6 +35,7 @@ pub(super) fn schemas(old: &Catalogue, moves: &Moves<'_>, compat: Option<&str>) 
     }
     File {
         name: "01_schemas.sql",
+        title: "schemas and their comments",
         about: "Makes the schemas that the map names, each with a comment, and warns of extensions that old has and this database lacks.",
         undo: "drop the schemas once they are empty (undo the later files first).",
         by_hand: Vec::new(),
@@ -72,6 +73,7 @@ pub(super) fn tables(old: &Catalogue, moves: &Moves<'_>) -> File {
     let steps = moves.tables.iter().map(|it| relocation(old, moves, it)).collect();
     File {
         name: "02_tables.sql",
+        title: "tables and views move",
         about: "Moves what a dump restored into the legacy schema to its schema and name. Rows, policies, indexes, keys, triggers, grants,\n\
                 comments, identity columns and the sequences that fill a column go along; views and foreign keys follow by themselves.\n\
                 Enum and composite types, and sequences that no column owns, stay where they are: columns know them by identity.",
