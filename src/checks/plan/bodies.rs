@@ -178,88 +178,18 @@ fn token(letters: &[char], at: usize, in_string: bool) -> Option<(Option<Token>,
     Some(token)
 }
 
+/// PostgreSQL's reserved words.
+const RESERVED: &str = "all analyse analyze and any array as asc asymmetric both case cast check collate column constraint \
+    create current_date current_role current_time current_timestamp current_user default deferrable desc distinct do else end \
+    except false fetch for foreign from grant group having in initially intersect into lateral leading limit localtime \
+    localtimestamp not null offset on only or order placing primary references returning select session_user some symmetric \
+    system_user table then to trailing true union unique user using variadic when where window with";
+
 fn bare(word: String) -> Token {
-    // PostgreSQL's reserved words, among those that a table may be called.
-    const RESERVED: [&str; 77] = [
-        "all",
-        "analyse",
-        "analyze",
-        "and",
-        "any",
-        "array",
-        "as",
-        "asc",
-        "asymmetric",
-        "both",
-        "case",
-        "cast",
-        "check",
-        "collate",
-        "column",
-        "constraint",
-        "create",
-        "current_date",
-        "current_role",
-        "current_time",
-        "current_timestamp",
-        "current_user",
-        "default",
-        "deferrable",
-        "desc",
-        "distinct",
-        "do",
-        "else",
-        "end",
-        "except",
-        "false",
-        "fetch",
-        "for",
-        "foreign",
-        "from",
-        "grant",
-        "group",
-        "having",
-        "in",
-        "initially",
-        "intersect",
-        "into",
-        "lateral",
-        "leading",
-        "limit",
-        "localtime",
-        "localtimestamp",
-        "not",
-        "null",
-        "offset",
-        "on",
-        "only",
-        "or",
-        "order",
-        "placing",
-        "primary",
-        "references",
-        "returning",
-        "select",
-        "session_user",
-        "some",
-        "symmetric",
-        "system_user",
-        "table",
-        "then",
-        "to",
-        "trailing",
-        "true",
-        "union",
-        "unique",
-        "user",
-        "using",
-        "variadic",
-        "when",
-        "where",
-        "window",
-        "with",
-    ];
-    if RESERVED.contains(&word.as_str()) { Token::Reserved(word) } else { Token::Name(word) }
+    match RESERVED.split_ascii_whitespace().any(|it| it == word) {
+        true => Token::Reserved(word),
+        false => Token::Name(word),
+    }
 }
 
 const fn starts_name(letter: char) -> bool {

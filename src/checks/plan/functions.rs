@@ -132,8 +132,7 @@ fn outcome<'c>(
     options: &Options,
     old: &Catalogue,
 ) -> Outcome<'c> {
-    let had = configured_path(&function.settings);
-    let mut path = had.clone().unwrap_or_else(|| {
+    let mut path = configured_path(&function.settings).unwrap_or_else(|| {
         // The caller's: what PostgREST sets on old.
         let extensions = old.schema("extensions").map(|_| "extensions".to_owned());
         [moves.legacy.to_owned()].into_iter().chain(extensions).collect()

@@ -93,7 +93,7 @@ impl<'c> Moves<'c> {
         for ((schema, name), olds) in places {
             let canonical = map.tables().to_old(&schema, &name);
             let chosen = olds.iter().find(|it| Some(it.name.as_str()) == canonical);
-            let Some(&chosen) = chosen.or(olds.first()) else { continue };
+            let Some(&chosen) = chosen.or_else(|| olds.first()) else { continue };
             for other in olds.iter().filter(|it| it.name != chosen.name) {
                 self.by_hand.push(format!(
                     "{}.{} becomes {schema}.{name} as well: insert its rows there, then drop or rename it, and apply again",
@@ -132,7 +132,7 @@ impl<'c> Moves<'c> {
                     let is_free = parent.schema != self.legacy
                         && !taken.contains(&place)
                         && old.relation(&place.0, &place.1).is_none();
-                    is_free.then(|| Move { relation: it, schema: place.0, name: place.1 })
+                    is_free.then_some(Move { relation: it, schema: place.0, name: place.1 })
                 })
                 .collect();
             if more.is_empty() {
