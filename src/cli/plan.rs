@@ -14,7 +14,8 @@ use super::{Context, Exit};
 use crate::checks::catalogue;
 use crate::checks::database::connect;
 use crate::checks::plan::{
-    ApplyError, File, Limits, Options, Plan, apply, is_same_database, pending, plan,
+    ApplyError, File, Limits, Options, Plan, apply, is_same_database, missing_extensions, pending,
+    plan,
 };
 use crate::config::{self, Database, Report};
 use crate::secret::Secret;
@@ -197,6 +198,10 @@ async fn applied(
     new: &Client,
     screen: &mut Screen<'_>,
 ) -> anyhow::Result<Exit> {
+    let missing = missing_extensions(new, plan).await?;
+    if !missing.is_empty() {
+        screen.note(&format!("note: extensions of old that new lacks: {}", missing.join(", ")))?;
+    }
     let todo = pending(new, &plan.files).await?;
     let total: usize = todo.iter().map(Vec::len).sum();
     if !screen.json {

@@ -58,7 +58,7 @@ const CLI_IMPORTS: &[&str] = &["admin", "app", "checks", "config", "decide", "ob
 const VOCABULARY: [&str; 3] = ["side", "route", "secret"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
-const PURE: [&str; 21] = [
+const PURE: [&str; 31] = [
     "src/side.rs",
     "src/route.rs",
     "src/secret.rs",
@@ -78,6 +78,16 @@ const PURE: [&str; 21] = [
     "src/path/realtime/farewell.rs",
     "src/path/realtime/handshake.rs",
     "src/config/edit.rs",
+    "src/checks/plan/bodies.rs",
+    "src/checks/plan/compat.rs",
+    "src/checks/plan/findings.rs",
+    "src/checks/plan/functions.rs",
+    "src/checks/plan/grants.rs",
+    "src/checks/plan/moves.rs",
+    "src/checks/plan/quote.rs",
+    "src/checks/plan/realtime.rs",
+    "src/checks/plan/step.rs",
+    "src/checks/plan/tables.rs",
     "src/observe/code.rs",
     "src/observe/redact.rs",
 ];

@@ -2,6 +2,8 @@
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::Plan;
+use super::quote::texts;
 use super::step::{File, Limits};
 use crate::checks::database::said;
 
@@ -49,6 +51,18 @@ pub async fn is_same_database(old: &Client, new: &Client) -> Result<bool, ApplyE
         rows(client, query).await
     };
     Ok(ask(old).await? == ask(new).await?)
+}
+
+/// Those of the plan's extensions that the database lacks.
+///
+/// # Errors
+/// What the database said.
+pub async fn missing_extensions(client: &Client, plan: &Plan) -> Result<Vec<String>, ApplyError> {
+    let names = texts(&plan.extensions);
+    let query = format!(
+        "select name from unnest({names}) name where name not in (select extname from pg_catalog.pg_extension)"
+    );
+    rows(client, &query).await
 }
 
 /// The steps of each file that are still to be made, by their numbers from 0, without making any.

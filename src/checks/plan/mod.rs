@@ -18,7 +18,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{ApplyError, Failed, apply, is_same_database, pending};
+pub use apply::{ApplyError, Failed, apply, is_same_database, missing_extensions, pending};
 pub use findings::Finding;
 pub use step::{File, Limits, Step};
 
@@ -47,6 +47,8 @@ pub struct Plan {
     pub findings: Vec<Finding>,
     /// What the operator should know, in sentences.
     pub notes: Vec<String>,
+    /// The extensions that old has.
+    pub extensions: Vec<String>,
 }
 
 /// Writes the plan. Asks nothing but its arguments.
@@ -70,7 +72,12 @@ pub fn plan(old: &Catalogue, map: &SchemaMap, options: &Options) -> Plan {
         exposed,
         realtime::reload(),
     ];
-    Plan { notes: notes(old, map, &moves, options, &base), files, findings }
+    Plan {
+        notes: notes(old, map, &moves, options, &base),
+        extensions: old.extensions.iter().map(|it| it.name.clone()).collect(),
+        files,
+        findings,
+    }
 }
 
 /// What a project exposes unless it is told otherwise.

@@ -268,6 +268,9 @@ describe('the command', () => {
     const itself = await plan(processes, { old: old.url, new: old.url }, ['--apply', '--yes'], { schema: MAP(), code: 1 });
     assert.match(itself.stderr, /leads to old's own database/);
 
+    await database.sql.unsafe('drop extension vector').simple();
+    assert.match((await plan(processes, both(database), ['--apply', '--dry-run'], { schema: MAP() })).stderr, /extensions of old that new lacks: vector/);
+
     const empty = await old.another('nothing', 'empty');
     t.after(() => empty.close());
     const { stderr } = await apply(empty, [], { code: 1 });
