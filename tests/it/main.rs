@@ -33,6 +33,7 @@ mod limits;
 mod live;
 /// What one client does to the others: nothing.
 mod neighbours;
+mod pages;
 /// HTTP as such: what must arrive as it was sent.
 mod protocol;
 /// Realtime: sockets that end at the proxy.
@@ -47,6 +48,8 @@ mod secrets;
 mod storage;
 /// Bodies that flow both ways, and what a client's leaving does.
 mod streaming;
+/// Traces and metrics over OTLP.
+mod telemetry;
 /// The house rules.
 mod tidy;
 /// TLS and HTTP/2, towards clients and upstreams.
