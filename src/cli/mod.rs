@@ -10,6 +10,7 @@ mod explain;
 mod rollout;
 mod screen;
 mod serve;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -47,6 +48,8 @@ enum Verb {
     /// Show or change the percentage, live
     #[command(subcommand)]
     Rollout(rollout::Verb),
+    /// Compare the data of both projects: exit 0 if they agree, 1 if they differ or can't be compared
+    Verify(verify::Arguments),
 }
 
 /// How a command ended.
@@ -115,6 +118,7 @@ fn run(verb: Verb, mut context: Context<'_>) -> Exit {
         Verb::Check => check::run(&mut context),
         Verb::Explain(arguments) => explain::run(arguments, &mut context),
         Verb::Rollout(verb) => rollout::run(verb, &mut context),
+        Verb::Verify(arguments) => verify::run(arguments, &mut context),
     };
     ended.unwrap_or_else(|error| report(&error, &mut context.screen))
 }
