@@ -134,6 +134,8 @@ pub struct Bucket {
     pub old: String,
     /// On new: a bucket, or a bucket and the folder in it.
     pub new: String,
+    /// Whether a side has no such bucket.
+    pub is_missing: bool,
     /// How many objects.
     pub objects: Pair<Option<u64>>,
     /// How many bytes, where both sides say it.
@@ -261,6 +263,7 @@ impl Bucket {
         let same_bytes = !both || self.bytes.old == self.bytes.new;
         self.verdict = match self.verdict {
             Verdict::Owned => Verdict::Owned,
+            _ if self.is_missing => Verdict::Differ,
             _ if !known => Verdict::NotCompared,
             _ if self.objects.old == self.objects.new && same_bytes => Verdict::Equal,
             _ => Verdict::Differ,
@@ -526,6 +529,9 @@ mod tests {
         assert_eq!(verdict([Some(1); 2], [None, Some(6)]), Verdict::Equal);
         assert_eq!(verdict([Some(1), Some(2)], [None; 2]), Verdict::Differ);
         assert_eq!(verdict([Some(1), None], [None; 2]), Verdict::NotCompared);
+        let mut missing = Bucket { is_missing: true, ..Bucket::default() };
+        missing.judge();
+        assert_eq!(missing.verdict, Verdict::Differ, "nobody can upload into it");
     }
 
     #[test]

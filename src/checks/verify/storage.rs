@@ -50,11 +50,12 @@ pub enum Through<'a> {
 /// Counts every bucket that the map names and every other one that old has.
 ///
 /// # Errors
-/// [`Failure`] when old's buckets can't be listed.
+/// [`Failure`] when a side's buckets can't be listed.
 pub async fn compare(through: &Through<'_>, settings: &Settings) -> Result<Vec<Bucket>, Failure> {
-    let buckets = through.buckets(Side::Old).await?;
+    let there =
+        Pair { old: through.buckets(Side::Old).await?, new: through.buckets(Side::New).await? };
     let mut compared = Vec::new();
-    for (places, owner) in places(settings, &buckets) {
+    for (places, owner) in places(settings, &there.old) {
         let mut bucket =
             Bucket { old: places.old.shown(), new: places.new.shown(), ..Bucket::default() };
         let (old, new) =
