@@ -195,7 +195,8 @@ mod tests {
             rows => Found::from([(key("k"), rows.to_vec())]),
         };
         let (x, y, z) = (row(Some("1"), None), row(Some("1"), Some("")), row(Some("2"), Some("")));
-        let cases: [(&[Cells], &[Cells], Option<(Kind, &[&str])>); 8] = [
+        type Case<'a> = (&'a [Cells], &'a [Cells], Option<(Kind, &'a [&'a str])>);
+        let cases: [Case<'_>; 8] = [
             (&[], &[], None),
             (std::slice::from_ref(&x), std::slice::from_ref(&x), None),
             (std::slice::from_ref(&x), &[], Some((Kind::Missing, &[]))),

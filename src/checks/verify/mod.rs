@@ -42,6 +42,9 @@ use watch::{StateFault, Watcher};
 /// Of a whole answer of PostgREST: a page of wide rows.
 const BODY_BYTES: usize = 256 * 1024 * 1024;
 
+/// Longer than anybody waits, and short enough for a timer.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// What the rows are read through.
 #[derive(Clone, Debug)]
 pub enum Through {
@@ -153,7 +156,7 @@ pub async fn run(
         buckets: RefCell::default(),
         warnings: RefCell::new(warnings),
     };
-    let longest = options.longest.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
+    let longest = options.longest.unwrap_or(FOR_EVER);
     let stopped = tokio::select! {
         () = run.all() => None,
         () = stop => Some("it was interrupted".to_owned()),
@@ -174,7 +177,7 @@ async fn open(
                 old: reader.relations(Side::Old).await?,
                 new: reader.relations(Side::New).await?,
             };
-            Ok((Reader::Databases(reader), found, Vec::new()))
+            Ok((Reader::Databases(Box::new(reader)), found, Vec::new()))
         }
         Through::Rest { timeout } => {
             let rest = Rest::new(Http::new(snapshot, *timeout, BODY_BYTES), options.page);
@@ -194,7 +197,7 @@ async fn open(
                 found[side] = relations;
                 warnings.extend(unknown);
             }
-            Ok((Reader::Rest(rest), found, warnings))
+            Ok((Reader::Rest(Box::new(rest)), found, warnings))
         }
     }
 }

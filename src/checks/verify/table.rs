@@ -17,9 +17,9 @@ use crate::side::{Pair, Side};
 #[derive(Debug)]
 pub enum Reader {
     /// PostgREST.
-    Rest(Rest),
+    Rest(Box<Rest>),
     /// The databases.
-    Databases(Databases),
+    Databases(Box<Databases>),
 }
 
 impl Reader {
@@ -83,7 +83,7 @@ pub async fn compare(
         ..Table::default()
     };
     if let Err(failure) = count(reader, target, &shape, &mut table).await {
-        table.fault.get_or_insert(failure.to_string());
+        table.fault.get_or_insert_with(|| failure.to_string());
     }
     table.fault = target.fault.clone().or(table.fault);
     if table.fault.is_none()
@@ -100,7 +100,7 @@ pub async fn compare(
 pub async fn again(reader: &Reader, options: &Options, target: &Target, mut table: Table) -> Table {
     let shape = target.shape(&options.wanted);
     if let Err(failure) = count(reader, target, &shape, &mut table).await {
-        table.fault.get_or_insert(format!("looked at again: {failure}"));
+        table.fault.get_or_insert_with(|| format!("looked at again: {failure}"));
     }
     if let Some(mut rows) = table.rows.take() {
         let job = job(options, target, &shape, Sample::default());
@@ -118,7 +118,7 @@ pub async fn again(reader: &Reader, options: &Options, target: &Target, mut tabl
             },
         };
         if let Err(failure) = looked {
-            table.fault.get_or_insert(format!("looked at again: {failure}"));
+            table.fault.get_or_insert_with(|| format!("looked at again: {failure}"));
         }
         rows.counted();
         table.rows = Some(rows);

@@ -16,7 +16,7 @@ pub const BUCKETS: u16 = 4096;
 pub type Key = Vec<String>;
 
 /// Which rows are looked at: all, or those whose key's digest is small. Both sides choose the same keys, and so does the next run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// Stands before the key in its digest.
     pub seed: String,

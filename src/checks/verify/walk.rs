@@ -36,12 +36,6 @@ pub struct Job {
     pub most: usize,
 }
 
-impl Default for Sample {
-    fn default() -> Self {
-        Self { seed: String::new(), below: None }
-    }
-}
-
 /// What a page is read for.
 #[derive(Clone, Copy, Debug)]
 pub enum Want<'a> {
