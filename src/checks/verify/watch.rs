@@ -117,7 +117,7 @@ impl Watcher {
     /// A table is finished.
     pub fn finish(&self, label: &str, table: &Table) {
         self.state.borrow_mut().finish(label, table.clone());
-        self.save_sometimes();
+        self.keep_fault(self.save());
     }
 
     /// Ends the progress bar and writes the file a last time, or removes it when everything was compared.
@@ -138,9 +138,13 @@ impl Watcher {
     }
 
     fn save_sometimes(&self) {
-        if self.saved.get().elapsed() >= SAVE_EVERY
-            && let Err(fault) = self.save()
-        {
+        if self.saved.get().elapsed() >= SAVE_EVERY {
+            self.keep_fault(self.save());
+        }
+    }
+
+    fn keep_fault(&self, saved: Result<(), StateFault>) {
+        if let Err(fault) = saved {
             self.fault.replace(Some(fault));
         }
     }
