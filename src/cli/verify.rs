@@ -171,7 +171,8 @@ fn options(arguments: Arguments, databases: Pair<Option<Database>>) -> anyhow::R
         schemas: arguments.schema,
         storage: !arguments.no_storage,
         most: usize::try_from(arguments.max_differences).unwrap_or(usize::MAX),
-        page: arguments.page.unwrap_or(page),
+        // A page is one burst: under a rate it is no more than a second's worth.
+        page: arguments.page.unwrap_or(page).min(arguments.rate.map_or(u64::MAX, u64::from)),
         rate: arguments.rate,
         concurrency: arguments.concurrency.into(),
         recheck: match arguments.recheck {

@@ -45,7 +45,17 @@ impl Databases {
     pub async fn open(databases: Pair<Database>, page: u64) -> Result<Self, Failure> {
         let Pair { old, new } = databases;
         let (old, new) = try_join(One::open(Side::Old, old), One::open(Side::New, new)).await?;
-        Ok(Self { sides: Pair { old, new }, page })
+        let both = Self { sides: Pair { old, new }, page };
+        let (old, new) =
+            try_join(both.ask(Side::Old, sql::IDENTITY), both.ask(Side::New, sql::IDENTITY))
+                .await?;
+        let identity = |rows: &[SimpleQueryRow]| rows.first()?.get(0).map(str::to_owned);
+        // A database always agrees with itself: that would be no proof of anything.
+        if identity(&old) == identity(&new) {
+            let what = "its database_url leads to the same database as old's";
+            return Err(Failure(Side::New, what.to_owned()));
+        }
+        Ok(both)
     }
 
     /// Every relation of a side that is the application's.

@@ -100,6 +100,10 @@ pub fn literal(value: &str) -> String {
     }
 }
 
+/// Which database this is: no two servers started in the same microsecond.
+pub const IDENTITY: &str = "SELECT pg_catalog.current_database() || ' ' || \
+    pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())";
+
 /// The schemas of types that extensions brought, where the operators of such types are found.
 pub const EXTENSION_SCHEMAS: &str = "SELECT DISTINCT n.nspname FROM pg_catalog.pg_depend d \
     JOIN pg_catalog.pg_type t ON d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid \
@@ -148,11 +152,12 @@ pub fn count(relation: &Relation, vectors: &[String]) -> String {
 /// The key of the last row of a page of `rows`; no row when the page is the last.
 #[must_use]
 pub fn boundary(relation: &Relation, key: &[String], after: Option<&Key>, rows: u64) -> String {
-    let order = key.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ");
+    // A bare name would mean the output column of that name, which is text: 10 before 9, and no use of the index.
+    let order = key.iter().map(|name| format!("t.{}", ident(name))).collect::<Vec<_>>().join(", ");
     let range = condition(relation, key, Range { after, until: None });
     let (columns, offset) = (key_columns(key), rows.saturating_sub(1));
     format!(
-        "SELECT {columns} FROM {}{range} ORDER BY {order} LIMIT 1 OFFSET {offset}",
+        "SELECT {columns} FROM {} t{range} ORDER BY {order} LIMIT 1 OFFSET {offset}",
         from(relation)
     )
 }
@@ -372,8 +377,8 @@ mod tests {
         );
         let boundary = boundary(&relation, &relation.key, Some(&after), 50);
         assert!(
-            boundary.ends_with(" ORDER BY \"id\", \"at\" LIMIT 1 OFFSET 49")
-                && boundary.contains("\"pu\"\"blic\".\"Orders\" WHERE (\"id\", \"at\") > "),
+            boundary.ends_with(" ORDER BY t.\"id\", t.\"at\" LIMIT 1 OFFSET 49")
+                && boundary.contains("\"pu\"\"blic\".\"Orders\" t WHERE (\"id\", \"at\") > "),
             "{boundary}"
         );
     }

@@ -182,8 +182,9 @@ async fn rows(
     if shape.key.is_empty() {
         return without_key(reader, table, &job, rows).await;
     }
-    watcher.expect(counts.old.saturating_add(counts.new));
     let begun = watcher.begun(&job.label, job.sample.below);
+    let walked: u64 = Side::ALL.iter().map(|side| begun.reached[*side].tallies.rows()).sum();
+    watcher.expect(counts.old.saturating_add(counts.new).saturating_sub(walked));
     job.sample.below = begun.below;
     let resumed = begun.reached != Pair::default();
     let outcome = walk::compare(reader, watcher, &job, begun.reached).await?;
@@ -196,6 +197,7 @@ async fn rows(
     for side in Side::ALL {
         if in_snapshot && outcome.rows[side] != counts[side] {
             let (seen, there) = (outcome.rows[side], counts[side]);
+            watcher.forget(&job.label);
             let what = format!(
                 "of {there} rows only {seen} were found by their key: is a key NULL, or its index damaged?"
             );

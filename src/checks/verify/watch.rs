@@ -114,6 +114,11 @@ impl Watcher {
         state.begun.entry(label.to_owned()).or_insert_with(new).clone()
     }
 
+    /// What was summed up of a table is of no use: the next run begins it anew.
+    pub fn forget(&self, label: &str) {
+        self.state.borrow_mut().begun.remove(label);
+    }
+
     /// A table is finished.
     pub fn finish(&self, label: &str, table: &Table) {
         self.state.borrow_mut().finish(label, table.clone());

@@ -137,6 +137,17 @@ test('a run that is over time says what it has, and how to go on', async () => {
   assert.match(late.report.warnings.join(), /--max-duration \(1 s\) is over; the same command goes on/);
   assert.ok(late.report.tables.some((table) => table.fault === 'stopped before its end'));
   assert.ok(existsSync(state));
+
+  // Ctrl-C is the same: what there is, and a file that the next run goes on from.
+  const child = start(ownConfig, ['--json', '--ignore', 'updated_at', '--no-storage', '--rows', 'all', '--page', '200', '--rate', '2000', '--resume', state]);
+  const begun = readFileSync(state, 'utf8');
+  await until('it to go on', () => child.how || readFileSync(state, 'utf8') !== begun);
+  child.kill('SIGINT');
+  assert.deepEqual(await child.ended, { code: 1, signal: null });
+  const interrupted = JSON.parse(readFileSync(child.logPath, 'utf8'));
+  assert.match(interrupted.warnings.join(), /interrupted; the same command goes on/);
+  const resumed = await own('--rows', 'all', '--resume', state);
+  assert.deepEqual([resumed.report.resumed, found(resumed.report).length], [true, 7]);
 });
 
 test('what changed between the two snapshots settles when it is looked at again', async () => {
@@ -184,6 +195,8 @@ test('faults in the settings are exit 2, a database that does not answer is 1', 
   const gone = await verify(bad);
   assert.equal(gone.code, 1);
   assert.match(gone.text, /^error: new: /);
+  writeFileSync(bad, readFileSync(ownConfig, 'utf8').replace(urls.new, urls.old));
+  assert.match((await verify(bad)).text, /leads to the same database as old's/, 'a database always agrees with itself');
   const without = await verify(stackConfig, '--through', 'database');
   assert.match(without.text, /needs projects\.old\.database_url/);
 });
