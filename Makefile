@@ -6,8 +6,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 .PHONY: help demo test ci fmt lint unit e2e k8s alerts rules image-check fuzz fuzz-briefly build bench bench-verify check clean
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s
-", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: ## two real projects, real users, one number that moves them (DEMO_EXIT=1: end after the script)
 	@demo/run.sh
