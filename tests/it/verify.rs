@@ -28,7 +28,7 @@ impl Project {
 
     fn answer(&self, seen: &Seen) -> String {
         let json = "content-type: application/json\r\n";
-        let (path, query) = seen.target().split_once('?').unwrap_or((seen.target(), ""));
+        let (path, query) = seen.target().split_once('?').unwrap_or_else(|| (seen.target(), ""));
         if path == "/rest/v1/" {
             let key = "Note:\nThis is a Primary Key.<pk/>";
             let properties = json!({ "id": { "format": "bigint", "description": key },
