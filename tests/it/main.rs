@@ -60,5 +60,7 @@ mod tidy;
 mod tls;
 /// Users' tokens on their way to the other project.
 mod tokens;
+/// `cutover verify` through PostgREST.
+mod verify;
 /// WebSockets of functions, tunnelled.
 mod websocket;
