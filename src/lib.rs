@@ -50,6 +50,8 @@ pub mod path;
 // Control and operators.
 pub mod config;
 
+pub mod k8s;
+
 pub mod admin;
 
 pub mod app;

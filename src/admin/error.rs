@@ -23,7 +23,7 @@ pub struct AdminError {
 impl AdminError {
     /// Every code with its status, as `docs/errors.md` lists them.
     #[cfg(test)]
-    pub(super) const ALL: [(&str, u16); 13] = [
+    pub(super) const ALL: [(&str, u16); 15] = [
         ("CUTA400", 400),
         ("CUTA401", 401),
         ("CUTA403", 403),
@@ -32,11 +32,13 @@ impl AdminError {
         ("CUTA409", 409),
         ("CUTA4091", 409),
         ("CUTA4092", 409),
+        ("CUTA4093", 409),
         ("CUTA412", 412),
         ("CUTA413", 413),
         ("CUTA422", 422),
         ("CUTA4221", 422),
         ("CUTA500", 500),
+        ("CUTA503", 503),
     ];
 
     /// The query, the header or the body says something that can't be meant.
@@ -68,7 +70,7 @@ impl AdminError {
             "CUTA404",
             StatusCode::NOT_FOUND,
             "the admin listener has no such path",
-            "It has /healthz, /readyz, /metrics, /status, /explain, /audit, /rollout and /rollout/abort.",
+            "It has /healthz, /readyz, /metrics, /status, /explain, /audit, /rollout, /rollout/abort and /replicas.",
         )
     }
 
@@ -125,6 +127,18 @@ impl From<Refused> for AdminError {
                 StatusCode::CONFLICT,
                 message,
                 "Send \"resume\":true, or use `cutover rollout set N --resume`.",
+            ),
+            Refused::LostRace { .. } => Self::new(
+                "CUTA4093",
+                StatusCode::CONFLICT,
+                message,
+                "Read the state again and decide anew; an abort wins such a race by itself.",
+            ),
+            Refused::Unreachable { .. } => Self::new(
+                "CUTA503",
+                StatusCode::SERVICE_UNAVAILABLE,
+                message,
+                "The last number stands. An abort works: it is held in memory. If the API was asked and did not answer in time, the change may come yet: ask /rollout.",
             ),
             Refused::ReadOnly { .. } => Self::new(
                 "CUTA4092",

@@ -10,6 +10,7 @@ use http::uri::Authority;
 
 use super::checks;
 use super::fault::Fault;
+use super::kubernetes;
 use super::merged::Merged;
 use super::project::Url;
 use super::startup::{Log, Startup, TlsListener};
@@ -52,7 +53,7 @@ pub(crate) fn build(
     let buckets = checks::bucket_map(merged, faults);
     let functions = checks::functions(merged, faults);
     let projects = checks::projects(merged, faults);
-    let startup = startup(merged, directory)?;
+    let startup = startup(merged, directory, faults)?;
     let projects = projects?;
     let tokens = exchange::settings(merged, &projects, faults);
     let (keyring, map, buckets) = (keyring?, map?, buckets?);
@@ -289,9 +290,10 @@ fn project(
     }
 }
 
-fn startup(merged: &Merged, directory: &Path) -> Option<Startup> {
+fn startup(merged: &Merged, directory: &Path, faults: &mut Vec<Fault>) -> Option<Startup> {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let path = |key| directory.join(merged.text(key));
+    let (kubernetes, peers) = kubernetes::read(merged, directory, faults);
     Some(Startup {
         listen: merged.address("listen")?,
         workers: match merged.size("workers") {
@@ -312,6 +314,8 @@ fn startup(merged: &Merged, directory: &Path) -> Option<Startup> {
             level: merged.text("log.level").to_owned(),
             access: merged.truth("log.access"),
         },
+        kubernetes,
+        peers,
     })
 }
 

@@ -14,6 +14,7 @@ use super::event::{Ending, Finished, MethodClass};
 use super::process::Process;
 use super::published::KeyFacts;
 use super::render;
+use super::watching::WatchFacts;
 use crate::decide::Reason;
 use crate::decide::percentage::Percentage;
 use crate::route::Route;
@@ -198,6 +199,8 @@ pub struct Gauges {
     pub config_last_success: Option<f64>,
     /// The keys that each project publishes.
     pub published: Pair<KeyFacts>,
+    /// The watch of the ConfigMap; `None` when there is none to follow.
+    pub kubernetes: Option<WatchFacts>,
     /// Log lines lost because the writer was behind.
     pub log_lines_dropped: u64,
     /// Whether the proxy is stopping.

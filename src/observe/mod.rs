@@ -8,6 +8,7 @@ pub mod code;
 pub mod event;
 pub mod metrics;
 pub mod published;
+pub mod watching;
 
 pub mod redact;
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`) is everybody's. Rooms are in the order of
 /// the path: imports point back along it, never forward.
-const IMPORTS: [(&str, &[&str]); 18] = [
+const IMPORTS: [(&str, &[&str]); 19] = [
     ("side", &[]),
     ("route", &[]),
     ("secret", &[]),
@@ -37,15 +37,19 @@ const IMPORTS: [(&str, &[&str]); 18] = [
         "config",
         &[
             "accept", "identify", "tokens", "decide", "rewrite", "realtime", "forward", "restore",
-            "snapshot",
+            "observe", "snapshot",
         ],
     ),
+    ("k8s", &["config", "observe"]),
     ("admin", &["config", "decide", "observe", "path", "snapshot"]),
-    ("app", &["accept", "admin", "config", "forward", "observe", "path", "snapshot", "tokens"]),
+    (
+        "app",
+        &["accept", "admin", "config", "forward", "k8s", "observe", "path", "snapshot", "tokens"],
+    ),
 ];
 
 /// `cli` is the operator's end: it may use all but the phases themselves.
-const CLI_IMPORTS: &[&str] = &["admin", "app", "config", "decide", "observe", "path"];
+const CLI_IMPORTS: &[&str] = &["admin", "app", "config", "decide", "k8s", "observe", "path"];
 
 const VOCABULARY: [&str; 3] = ["side", "route", "secret"];
 

@@ -10,8 +10,9 @@ use super::refused;
 use crate::admin::AdminError;
 use crate::cli::client::{AdminClient, Answer, NoAnswer};
 use crate::cli::{Context, Exit};
-use crate::config::live::{Change, Control};
+use crate::config::live::Change;
 use crate::decide::percentage::Percentage;
+use crate::k8s;
 
 /// What the operator asked for.
 #[derive(Clone, Copy)]
@@ -65,8 +66,9 @@ async fn write(asked: Asked, reason: String, context: &Context<'_>) -> anyhow::R
     let variable = |name: &str| context.sources.environment.get(name).cloned();
     let user = variable("USER").or_else(|| variable("LOGNAME"));
     let actor = format!("cli:{}", user.as_deref().unwrap_or("unknown"));
-    let (control, ..) = Control::start(context.sources.clone())?;
-    let response = match control.apply(&Change { actor, ..change }) {
+    let (control, ..) = k8s::start(context.sources.clone())?;
+    // Never held in memory: this one ends with the command.
+    let response = match control.apply_to_source(&Change { actor, ..change }) {
         Ok(rollout) => axum::Json(rollout).into_response(),
         // The same words that the proxy would have used.
         Err(refused) => AdminError::from(refused).into_response(),
