@@ -206,8 +206,8 @@ impl Control {
                 let fresh = store.read().map_err(refused)?;
                 let is_same = fresh.data == base.data;
                 self.take_version(state, fresh);
-                let is_abort = matches!(change.force, Some(Some(_)));
-                if is_same || is_abort {
+                let insists = matches!(change.force, Some(Some(_))) && !change.yields;
+                if is_same || insists {
                     Ok(Err(Moved::ConfigMap))
                 } else {
                     Err(self.lost_race(state))

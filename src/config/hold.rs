@@ -71,7 +71,7 @@ impl Control {
         if running(&state) != held.over {
             return;
         }
-        let change = held.change.clone();
+        let change = Change { yields: true, ..held.change.clone() };
         match self.write_whole(&mut state, &change) {
             Ok(_) => tracing::info!("the abort that was held in memory is written"),
             Err(refused) => tracing::warn!(%refused, "the abort is still held in memory"),

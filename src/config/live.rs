@@ -48,6 +48,8 @@ pub struct Change {
     pub reason: String,
     /// The change is made only if this is still the epoch (If-Match).
     pub if_epoch: Option<u64>,
+    /// An abort that gives way to what somebody else wrote in the same moment, as one does that was held for a while.
+    pub yields: bool,
 }
 
 /// Why a change was refused. Nothing was written.

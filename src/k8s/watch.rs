@@ -34,7 +34,7 @@ pub(super) struct Follower {
     settings: Kubernetes,
     facts: Arc<Facts>,
     place: RefCell<Option<Place>>,
-    /// Told after every word of the API: held aborts are written then, and epochs raised.
+    /// Told after every version: held aborts are written then, and epochs raised.
     chores: Notify,
     /// Told when a write went well: then the API is there, and a pause is over.
     awake: Notify,
@@ -249,7 +249,7 @@ impl Follower {
         is_known
     }
 
-    /// Writes what is held in memory, and raises the shared epoch to the own one: after each word of the API, and after each change.
+    /// Writes what is held in memory, and raises the shared epoch to the own one: after each version, and after each change.
     async fn do_chores(&self, control: &Weak<Control>) {
         let Some(mut epochs) = control.upgrade().map(|control| control.subscribe()) else { return };
         loop {
@@ -275,7 +275,6 @@ impl Follower {
         if self.facts.hear() {
             tracing::info!("the Kubernetes API is heard again");
         }
-        self.chores.notify_one();
     }
 
     fn suffer(&self, failed: &Failed) {

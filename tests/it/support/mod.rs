@@ -3,6 +3,7 @@
 
 pub mod conn;
 pub mod http2;
+pub mod kubernetes;
 pub mod process;
 pub mod realtime;
 pub mod tls;
