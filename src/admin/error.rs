@@ -138,7 +138,7 @@ impl From<Refused> for AdminError {
                 "CUTA503",
                 StatusCode::SERVICE_UNAVAILABLE,
                 message,
-                "The last number stands. An abort works: it is held in memory. If the API was asked and did not answer in time, the change may come yet: ask /rollout.",
+                "The last number stands. A running proxy takes an abort all the same, and holds it in memory. If the API was asked and did not answer in time, the change may come yet: ask /rollout.",
             ),
             Refused::ReadOnly { .. } => Self::new(
                 "CUTA4092",

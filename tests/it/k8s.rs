@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::conn::Answer;
 use crate::support::eventually;
 use crate::support::kubernetes::{Kubernetes, Mode, NAME, NAMESPACE, TOKEN};
+use crate::support::upstream::Upstream;
 use crate::support::world::{Setup, World};
 
 const NUMBER: &str = "V2_ROLLOUT_PERCENTAGE";
@@ -470,6 +471,106 @@ async fn a_token_or_a_role_that_is_refused_is_counted_and_the_last_number_stands
     api.is(Mode::Up);
     api.set(NUMBER, "41");
     eventually("the next number", async || rollout(&replica).await["percentage"] == 41).await;
+}
+
+/// A port for admin listeners on several loopback addresses: below those that the system hands out by itself.
+fn common_port() -> u16 {
+    let bind =
+        |host: u8, port: u16| std::net::TcpListener::bind(format!("127.0.0.{host}:{port}")).is_ok();
+    let begin = u16::try_from(std::process::id() % 9_000).unwrap();
+    let ports = (0..9_000).map(|step| 21_000 + (begin + step) % 9_000);
+    ports.into_iter().find(|port| (1..=3).all(|host| bind(host, *port))).unwrap()
+}
+
+#[tokio::test]
+async fn wait_returns_when_every_replica_serves_the_change_and_names_who_does_not() {
+    let api = Kubernetes::start(&[(NUMBER, "5")]).await;
+    let port = common_port();
+    let at = |host: u8| format!("127.0.0.{host}:{port}");
+    let peers = format!("\"{},{},{}\"", at(1), at(2), at(3));
+    let replica = |host: u8| {
+        following(&api)
+            .set("admin.listen", &format!("{:?}", at(host)))
+            .set("kubernetes.peers", &peers)
+            .set("kubernetes.peers_timeout", "\"1s\"")
+    };
+    let mut replicas = [replica(1).await, replica(2).await, replica(3).await];
+    all_show(&api, &replicas, 5, Value::Null).await;
+    let shown = replicas[0].ask_admin("GET", "/replicas", "").await.json();
+    assert_eq!(shown["agreed"], true, "{shown}");
+    let addresses: Vec<&str> = shown["replicas"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|replica| replica["address"].as_str().unwrap())
+        .collect();
+    assert_eq!(addresses, [at(1), at(2), at(3)]);
+    assert_eq!(shown["replicas"][1]["percentage"], 5);
+    assert_eq!(
+        (&shown["replicas"][1]["ready"], &shown["replicas"][1]["error"]),
+        (&json!(true), &Value::Null)
+    );
+
+    let (exit, said) =
+        cutover(&replicas[0], &["rollout", "set", "10", "--reason", "x", "--wait=20"]).await;
+    assert_eq!(exit, 0, "{said}");
+    assert!(said.contains("3 replicas serve it"), "{said}");
+    for replica in &replicas {
+        assert_eq!(rollout(replica).await["percentage"], 10, "not one moment later");
+    }
+    let (exit, said) = cutover(&replicas[1], &["rollout", "status"]).await;
+    assert_eq!((exit, said.matches("\nreplica").count()), (0, 3), "{said}");
+    assert!(said.contains("configmap   cutover/cutover-rollout, revision"), "{said}");
+
+    // One is gone, which an abort says as well, and does all the same.
+    replicas[2].begin_stop().await;
+    let (exit, said) = cutover(&replicas[0], &["rollout", "abort", "--wait=1", "--json"]).await;
+    assert_eq!(exit, 1, "{said}");
+    assert!(said.contains(&format!("{} does not answer", at(3))), "{said}");
+    assert!(!said.contains(&format!("{} is behind", at(2))), "{said}");
+    all_show(&api, &replicas[..2], 0, json!("old")).await;
+}
+
+/// One that follows the same ConfigMap and does not hear of it any more.
+#[tokio::test]
+async fn wait_names_a_replica_that_is_behind() {
+    let (api, other) =
+        (Kubernetes::start(&[(NUMBER, "5")]).await, Kubernetes::start(&[(NUMBER, "5")]).await);
+    let behind = following(&other).await;
+    let peers = format!("\"{}\"", behind.admin);
+    let replica = following(&api).set("kubernetes.peers", &peers).await;
+    let (exit, said) =
+        cutover(&replica, &["rollout", "set", "10", "--reason", "x", "--wait=1"]).await;
+    assert_eq!(exit, 1, "{said}");
+    assert!(said.contains(&format!("({}) is behind: 5 %", behind.admin)), "{said}");
+    let shown = replica.ask_admin("GET", "/replicas", "").await.json();
+    assert_eq!(shown["replicas"].as_array().unwrap().len(), 1, "{shown}");
+}
+
+#[tokio::test]
+async fn without_a_proxy_the_command_writes_the_configmap_itself() {
+    let api = Kubernetes::start(&[(NUMBER, "5")]).await;
+    let (old, new) = (Upstream::start(Side::Old).await, Upstream::start(Side::New).await);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = format!("\"{}\"", nobody.local_addr().unwrap());
+    drop(nobody);
+    let setup =
+        following(&api).set("admin.listen", &free).set("kubernetes.start_timeout", "\"500ms\"");
+    let (folder, _) = setup.write(&old, &new);
+    let run = async |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
+        command.args(arguments).env_clear().current_dir(folder.path());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (exit, said) = run(&["rollout", "set", "10", "--reason", "x"]).await;
+    assert_eq!((exit, api.data(NUMBER).as_deref()), (0, Some("10")), "{said}");
+    // Nothing is held in the memory of a command that ends.
+    api.is(Mode::Away);
+    let (exit, said) = run(&["rollout", "abort"]).await;
+    assert_eq!(exit, 3, "{said}");
+    assert!(said.contains("CUTA503") && !said.contains("memory of this process"), "{said}");
 }
 
 /// Runs the binary against a replica; its exit code, and what it said.
