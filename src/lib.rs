@@ -14,8 +14,8 @@
 //! | restore | [`restore`] | how does the client's own project say that answer? |
 //! | observe | [`observe`] | what do we count and log of it? |
 //!
-//! Around the path: [`config`] makes and replaces the [`snapshot`] that a request works with,
-//! [`admin`] and [`cli`] are the operator's surface, and [`app`] wires everything together.
+//! Around the path: [`config`] makes and replaces the [`snapshot`] that a request works with, [`checks`] asks both
+//! projects, [`admin`] and [`cli`] are the operator's surface, and [`app`] wires everything together.
 //! `docs/architecture.md` tells the whole story with a picture.
 
 // Vocabulary: imports nothing of ours.
@@ -51,6 +51,8 @@ pub mod path;
 pub mod config;
 
 pub mod k8s;
+
+pub mod checks;
 
 pub mod admin;
 

@@ -31,6 +31,7 @@ pub(crate) fn all(merged: &Merged, faults: &mut Vec<Fault>) {
     tls(merged, faults);
     listeners(merged, faults);
     roles(merged, faults);
+    databases(merged, faults);
     tokens::check(merged, faults);
     if merged.truth("cors.credentials") && merged.texts("cors.origins").is_empty() {
         let allowed = "listed cors.origins: browsers refuse credentials together with any origin";
@@ -209,6 +210,25 @@ fn roles(merged: &Merged, faults: &mut Vec<Fault>) {
                     ));
                 }
             }
+        }
+    }
+}
+
+/// A database's URL is read when a command needs it; that it is none shows before.
+fn databases(merged: &Merged, faults: &mut Vec<Fault>) {
+    for side in Side::ALL {
+        let key = format!("projects.{side}.database_url");
+        let is_url = |text: &str| {
+            ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
+        };
+        if merged.secrets(&key).iter().any(|url| !is_url(url.expose())) {
+            let allowed = "postgres://user:password@host:port/database";
+            faults.push(Fault::new(
+                merged.source(&key),
+                key,
+                "something else (not shown)",
+                allowed,
+            ));
         }
     }
 }

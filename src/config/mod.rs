@@ -36,12 +36,26 @@ mod variables;
 #[cfg(test)]
 mod tests;
 
+use std::path::{Path, PathBuf};
+
+use crate::secret::Secret;
+use crate::side::{Pair, Side};
 use crate::snapshot::Snapshot;
 use fault::Faults;
 use keys::KEYS;
 use live::Sources;
 use load::{Overlay, load};
+use merged::Merged;
 use startup::Startup;
+
+/// Where a project's database is (`projects.*.database_url`, `database_ca`).
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// `postgres://…`, with a password in it.
+    pub url: Secret,
+    /// PEM of the CA of its certificate; `None`: the system's.
+    pub ca: Option<PathBuf>,
+}
 
 /// What `cutover check` has to say about good settings.
 #[derive(Debug)]
@@ -52,6 +66,8 @@ pub struct Report {
     pub startup: Startup,
     /// What requests would work with; its epoch is 0.
     pub snapshot: Snapshot,
+    /// Each project's database, for the commands that ask it.
+    pub databases: Pair<Option<Database>>,
     /// Every key and the source of its value.
     pub provenance: Vec<(String, String)>,
 }
@@ -71,9 +87,16 @@ pub fn check(sources: &Sources) -> Result<Report, Faults> {
     checks::tls_files(&loaded.merged, &loaded.built.startup)?;
     let provenance = KEYS.iter().map(|key| (key.name.to_owned(), loaded.merged.source(key.name)));
     Ok(Report {
+        databases: Pair::from_fn(|side| database(&loaded.merged, &sources.directory(), side)),
         provenance: provenance.collect(),
         warnings: loaded.built.warnings,
         startup: loaded.built.startup,
         snapshot: loaded.built.snapshot,
     })
+}
+
+fn database(merged: &Merged, directory: &Path, side: Side) -> Option<Database> {
+    let url = merged.secrets(&format!("projects.{side}.database_url")).first()?.clone();
+    let ca = merged.text(&format!("projects.{side}.database_ca"));
+    Some(Database { url, ca: (!ca.is_empty()).then(|| directory.join(ca)) })
 }

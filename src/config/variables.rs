@@ -3,7 +3,7 @@
 use super::keys::Key;
 
 /// The well-known variables and their keys.
-pub(crate) const WELL_KNOWN: [(&str, &str); 11] = [
+pub(crate) const WELL_KNOWN: [(&str, &str); 13] = [
     (PERCENTAGE, "rollout.percentage"),
     (FORCE, "rollout.force"),
     ("SUPABASE_URL_OLD", "projects.old.url"),
@@ -14,6 +14,8 @@ pub(crate) const WELL_KNOWN: [(&str, &str); 11] = [
     ("SUPABASE_SERVICE_ROLE_KEY_NEW", "projects.new.service_role_key"),
     ("SUPABASE_JWT_SECRET_OLD", "projects.old.jwt_secret"),
     ("SUPABASE_JWT_SECRET_NEW", "projects.new.jwt_secret"),
+    ("SUPABASE_DB_URL_OLD", "projects.old.database_url"),
+    ("SUPABASE_DB_URL_NEW", "projects.new.database_url"),
     ("CUTOVER_ADMIN_TOKEN", "admin.token"),
 ];
 

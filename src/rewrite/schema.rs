@@ -74,6 +74,17 @@ struct Maps {
     functions: Names,
 }
 
+/// One line of the map, for those who go through all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mapped<'m> {
+    /// The old name; of a prefix entry the prefix, without its `*`.
+    pub old: &'m str,
+    /// The schema on new.
+    pub schema: &'m str,
+    /// The name on new; `None` for a prefix entry, whose names stay as they are.
+    pub name: Option<&'m str>,
+}
+
 /// One kind of names, in both directions.
 #[derive(Debug, Default)]
 pub struct Names {
@@ -238,6 +249,24 @@ impl Names {
         self.to_old = to_old;
     }
 
+    /// Every line of the map, sorted by its old name.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Mapped<'_>> {
+        let exact = self.to_new.iter().map(|(old, line)| Mapped {
+            old,
+            schema: &line.schema,
+            name: Some(&line.name),
+        });
+        let prefixes = self.prefixes.iter().map(|(old, line)| Mapped {
+            old,
+            schema: &line.schema,
+            name: None,
+        });
+        let mut lines: Vec<_> = exact.chain(prefixes).collect();
+        lines.sort_unstable();
+        lines
+    }
+
     /// Where an old name is on new. An exact entry wins over a prefix, a longer prefix over a shorter one.
     #[must_use]
     pub fn to_new<'m: 'n, 'n>(&'m self, old: &'n str) -> Option<Place<'m, 'n>> {
@@ -284,6 +313,19 @@ mod tests {
 
     fn place(map: &Names, old: &str) -> Option<(String, String)> {
         map.to_new(old).map(|p| (p.schema.to_owned(), p.name.to_owned()))
+    }
+
+    #[test]
+    fn every_line_can_be_gone_through() {
+        let entries = [entry("vendor_keys", "vendors.keys"), entry("smart_*", "intelligence")];
+        let map = SchemaMap::build("public", &entries, &[]).unwrap();
+        let lines = map.tables().lines();
+        let shown: Vec<_> = lines.iter().map(|line| (line.old, line.schema, line.name)).collect();
+        assert_eq!(
+            shown,
+            [("smart_", "intelligence", None), ("vendor_keys", "vendors", Some("keys"))]
+        );
+        assert_eq!(map.functions().lines(), []);
     }
 
     #[test]

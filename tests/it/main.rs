@@ -35,6 +35,7 @@ mod limits;
 mod live;
 /// What one client does to the others: nothing.
 mod neighbours;
+mod pages;
 /// HTTP as such: what must arrive as it was sent.
 mod protocol;
 /// Realtime: sockets that end at the proxy.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`) is everybody's. Rooms are in the order of
 /// the path: imports point back along it, never forward.
-const IMPORTS: [(&str, &[&str]); 19] = [
+const IMPORTS: [(&str, &[&str]); 20] = [
     ("side", &[]),
     ("route", &[]),
     ("secret", &[]),
@@ -41,6 +41,14 @@ const IMPORTS: [(&str, &[&str]); 19] = [
         ],
     ),
     ("k8s", &["config", "observe"]),
+    // What operators ask: both projects through the proxy's own client, and their databases.
+    (
+        "checks",
+        &[
+            "identify", "tokens", "decide", "rewrite", "realtime", "forward", "observe",
+            "snapshot", "path", "config",
+        ],
+    ),
     ("admin", &["config", "decide", "observe", "path", "snapshot"]),
     (
         "app",
@@ -49,7 +57,8 @@ const IMPORTS: [(&str, &[&str]); 19] = [
 ];
 
 /// `cli` is the operator's end: it may use all but the phases themselves.
-const CLI_IMPORTS: &[&str] = &["admin", "app", "config", "decide", "k8s", "observe", "path"];
+const CLI_IMPORTS: &[&str] =
+    &["admin", "app", "checks", "config", "decide", "k8s", "observe", "path"];
 
 const VOCABULARY: [&str; 3] = ["side", "route", "secret"];
 

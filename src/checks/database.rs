@@ -1,0 +1,96 @@
+//! A connection to a project's database, with TLS as its URL asks for.
+
+use std::error::Error as _;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config::Database;
+
+/// For a connection to be made, unless the URL says `connect_timeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no connection. No variant holds the URL: it has a password in it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is none.
+    #[error("database_url can't be read: {0}")]
+    Url(String),
+    /// The CA's file can't be used.
+    #[error("database_ca can't be used: {0}")]
+    Ca(String),
+    /// The server refused, or could not be reached.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Connects, and drives the connection in the background until the client is dropped.
+///
+/// # Errors
+/// [`ConnectError`]
+pub async fn connect(database: &Database) -> Result<Client, ConnectError> {
+    let mut config: Config = database
+        .url
+        .expose()
+        .parse()
+        .map_err(|error: tokio_postgres::Error| ConnectError::Url(said(&error)))?;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("cutover");
+    }
+    let tls = MakeRustlsConnect::new(tls(database.ca.as_deref())?);
+    let connecting = config.connect(tls);
+    let (client, connection) =
+        connecting.await.map_err(|error| ConnectError::Refused(said(&error)))?;
+    tokio::spawn(async move {
+        // The client's next statement fails with the same error, and says it where somebody listens.
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "the connection to a database ended");
+        }
+    });
+    Ok(client)
+}
+
+/// What the server said, with its hint: the error's own text is only its kind.
+#[must_use]
+pub fn said(error: &tokio_postgres::Error) -> String {
+    if let Some(refused) = error.as_db_error() {
+        let hint = refused.hint().map_or_else(String::new, |hint| format!(" ({hint})"));
+        return format!("{} {}{hint}", refused.code().code(), refused.message());
+    }
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+fn tls(ca: Option<&Path>) -> Result<ClientConfig, ConnectError> {
+    let refused = |error: &dyn std::fmt::Display| ConnectError::Ca(error.to_string());
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(path) => {
+            let pem = fs::read(path).map_err(|error| refused(&error))?;
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                let certificate = certificate.map_err(|error| refused(&error))?;
+                roots.add(certificate).map_err(|error| refused(&error))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| refused(&error))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}

@@ -1,0 +1,184 @@
+//! Asks a project as the proxy would: the same connections, certificates, Host and keys, and nothing in between.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ::http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
+use ::http::uri::PathAndQuery;
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+
+use crate::forward;
+use crate::forward::error::ForwardError;
+use crate::forward::pool::Pool;
+use crate::forward::request_body::RequestBody;
+use crate::forward::send::Outgoing;
+use crate::identify::keyring::{Keyring, Role};
+use crate::observe::Metrics;
+use crate::side::Side;
+use crate::snapshot::Snapshot;
+
+/// A question to one side: path below the project's URL, headers besides the keys, body.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The method.
+    pub method: Method,
+    /// Path and query, e.g. `/rest/v1/orders?limit=1`.
+    pub target: String,
+    /// Headers besides `apikey`, `Authorization`, `Host` and `User-Agent`.
+    pub headers: HeaderMap,
+    /// The body; empty: none.
+    pub body: Bytes,
+}
+
+impl Ask {
+    /// A `GET` without headers.
+    #[must_use]
+    pub fn get(target: impl Into<String>) -> Self {
+        let (headers, body) = (HeaderMap::new(), Bytes::new());
+        Self { method: Method::GET, target: target.into(), headers, body }
+    }
+
+    /// The same with one more header; a value that no header can carry is left out.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(HeaderName::from_static(name), value);
+        }
+        self
+    }
+}
+
+/// What is presented to the project.
+#[derive(Clone, Copy, Debug)]
+pub enum As<'t> {
+    /// Nothing.
+    Nobody,
+    /// The side's key of a role, as `apikey` and as bearer.
+    Key(Role),
+    /// A user's token, with the side's anon key.
+    User(&'t str),
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, whole.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON; `Null` if it is none.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+/// Why there is no whole answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// The side could not be reached, or broke off before its answer's head.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+    /// The answer was cut, or longer than was asked for.
+    #[error("the answer was cut or is too long: {0}")]
+    Body(String),
+    /// No whole answer within the time.
+    #[error("no whole answer within {0:?}")]
+    Late(Duration),
+    /// The settings have no such key for the side.
+    #[error("no {0} is configured for this project")]
+    NoKey(&'static str),
+    /// The question can't be said in HTTP.
+    #[error("the request can't be made: {0}")]
+    Malformed(String),
+}
+
+/// Asks both sides. Like a worker's connections it belongs to one thread: use it inside a `LocalSet`.
+#[derive(Debug)]
+pub struct Http {
+    pool: Rc<Pool>,
+    settings: forward::Settings,
+    keyring: Keyring,
+    /// For a whole answer.
+    timeout: Duration,
+    /// Bytes of an answer's body.
+    body_bytes: usize,
+}
+
+impl Http {
+    /// A client with the settings' projects and keys; `timeout` is for each whole answer, of at most `body_bytes`.
+    #[must_use]
+    pub fn new(snapshot: &Snapshot, timeout: Duration, body_bytes: usize) -> Self {
+        let pool = Pool::new(Metrics::new(0).shard(0));
+        let (settings, keyring) = (snapshot.forward.clone(), snapshot.keyring.clone());
+        Self { pool, settings, keyring, timeout, body_bytes }
+    }
+
+    /// Sends one request and reads the whole answer, whatever its status.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]
+    pub async fn ask(&self, side: Side, who: As<'_>, ask: Ask) -> Result<Answer, NoAnswer> {
+        let exchange = self.exchange(side, who, ask);
+        tokio::time::timeout(self.timeout, exchange)
+            .await
+            .unwrap_or(Err(NoAnswer::Late(self.timeout)))
+    }
+
+    async fn exchange(&self, side: Side, who: As<'_>, ask: Ask) -> Result<Answer, NoAnswer> {
+        let prefix = &self.settings.projects[side].path_prefix;
+        let target = format!("{prefix}{}", ask.target);
+        let target = PathAndQuery::try_from(target)
+            .map_err(|error| NoAnswer::Malformed(error.to_string()))?;
+        let mut headers = ask.headers;
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let agent = concat!("cutover/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        self.present(side, who, &mut headers)?;
+        let outgoing = Outgoing {
+            is_repeatable: matches!(ask.method, Method::GET | Method::HEAD),
+            method: ask.method,
+            target,
+            headers,
+            continued: None,
+            body: match ask.body.is_empty() {
+                true => RequestBody::Empty,
+                false => RequestBody::Read(ask.body),
+            },
+            body_state: Rc::default(),
+        };
+        let answer = self.pool.send(side, &self.settings, self.timeout, outgoing).await?;
+        let (head, body) = answer.response.into_parts();
+        let body = Limited::new(body, self.body_bytes).collect().await;
+        let body = body.map_err(|error| NoAnswer::Body(error.to_string()))?.to_bytes();
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    fn present(&self, side: Side, who: As<'_>, headers: &mut HeaderMap) -> Result<(), NoAnswer> {
+        let role = match who {
+            As::Nobody => return Ok(()),
+            As::Key(role) => role,
+            As::User(_) => Role::Anon,
+        };
+        let missing = match role {
+            Role::Anon => "anon_key",
+            Role::Service => "service_role_key",
+        };
+        let key = self.keyring.key_for(side, role).ok_or(NoAnswer::NoKey(missing))?;
+        headers.insert(HeaderName::from_static("apikey"), key.header.clone());
+        let bearer = match who {
+            As::User(token) => HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|error| NoAnswer::Malformed(error.to_string()))?,
+            As::Nobody | As::Key(_) => key.bearer.clone(),
+        };
+        headers.insert(AUTHORIZATION, bearer);
+        Ok(())
+    }
+}
