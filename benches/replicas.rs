@@ -9,11 +9,8 @@
     clippy::print_stdout,
     reason = "a bench: whatever fails ends it, and printing is its purpose"
 )]
-#![expect(
-    unreachable_pub,
-    missing_docs,
-    reason = "the tests' server is not for readers of this crate"
-)]
+#![expect(unreachable_pub, reason = "the tests' server is not for readers of this crate")]
+#![expect(clippy::disallowed_methods, reason = "a bench has no command line of its own")]
 
 #[allow(dead_code, reason = "the bench asks for less than the tests")]
 #[path = "../tests/it/support/kubernetes.rs"]

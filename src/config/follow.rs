@@ -3,7 +3,7 @@
 //! The annotation holds the highest epoch that any replica has reached. A version that is applied lifts the own epoch to it, a
 //! replica that is ahead of it raises it, and so all come to the same number. It never goes down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -47,6 +47,8 @@ pub(super) struct Remote {
     pub(super) good: Option<Arc<Version>>,
     /// What the API said last.
     pub(super) latest: Option<Arc<Version>>,
+    /// Every key that was ever in it, see [`Given`].
+    mentioned: BTreeSet<String>,
     /// What is wrong with `latest`.
     pub(super) faults: Vec<Fault>,
 }
@@ -58,14 +60,11 @@ impl Remote {
             store: follow.store,
             good: None,
             latest: None,
+            mentioned: BTreeSet::new(),
             faults: Vec::new(),
         };
         match follow.first {
-            First::Version(version) => {
-                let version = Arc::new(version);
-                remote.latest = Some(Arc::clone(&version));
-                remote.good = Some(version);
-            }
+            First::Version(version) => remote.take(Arc::new(version)),
             First::Missing => remote.lose(),
             First::Silence => {}
         }
@@ -73,7 +72,9 @@ impl Remote {
     }
 
     pub(super) fn given(&self, version: &Version) -> Given {
-        Given { name: self.name.clone(), data: version.data.clone() }
+        let mut mentioned = self.mentioned.clone();
+        mentioned.extend(version.data.keys().cloned());
+        Given { name: self.name.clone(), data: version.data.clone(), mentioned }
     }
 
     /// What is worth a word: the API is away.
@@ -122,6 +123,7 @@ impl Remote {
 
     /// Notes a version as what counts.
     pub(super) fn take(&mut self, version: Arc<Version>) {
+        self.mentioned.extend(version.data.keys().cloned());
         self.latest = Some(Arc::clone(&version));
         self.good = Some(version);
         self.faults.clear();
@@ -227,6 +229,7 @@ impl Control {
         let Some(remote) = &mut state.remote else { return };
         let version = Arc::new(version);
         let known = remote.latest.replace(Arc::clone(&version));
+        remote.mentioned.extend(version.data.keys().cloned());
         if remote.good.as_ref().is_some_and(|good| good.data == version.data) {
             remote.take(version);
             self.lift(state);

@@ -48,6 +48,8 @@ pub(crate) struct Given {
     /// How messages call it.
     pub(crate) name: String,
     pub(crate) data: BTreeMap<String, String>,
+    /// Every key that the API has told of, also in versions that were refused.
+    pub(crate) mentioned: BTreeSet<String>,
 }
 
 /// Reads and checks everything. `required`: the configuration file was there before, so that it must be there now;
@@ -239,12 +241,14 @@ impl<'a> Reader<'a> {
         self.variables(Place::ConfigMap, (&given.name, None), variables.collect(), faults)
     }
 
-    /// Whether a variable in a mounted copy is to be overlooked: what the ConfigMap itself says of the force, be it nothing, is newer.
+    /// Whether a variable in a mounted volume is to be overlooked, because it is an older copy of what the API tells: what the ConfigMap
+    /// itself says, be it nothing, is newer, and a fault that was mended there must not live on in the copy.
     fn is_stale(&self, directory: &Path, name: &str) -> bool {
-        let spoken = |given: &Given| given.data.keys().any(|name| variables::sets(name, FORCE));
-        variables::sets(name, FORCE)
-            && self.overlay.configmap.as_ref().is_some_and(spoken)
-            && directory.join("..data").exists()
+        let Some(given) = &self.overlay.configmap else { return false };
+        let told = |other: &String| {
+            other == name || (variables::sets(name, FORCE) && variables::sets(other, FORCE))
+        };
+        given.mentioned.iter().any(told) && directory.join("..data").exists()
     }
 
     fn watch_dir(&mut self, path: &Path, named_by: &str, faults: &mut Vec<Fault>) -> Layer {

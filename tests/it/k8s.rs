@@ -449,6 +449,20 @@ async fn a_stale_mount_does_not_bring_a_force_back() {
     let answer = replica.ask_admin("PUT", "/rollout", resume).await;
     assert_eq!((answer.status, &answer.json()["force"]), (200, &Value::Null), "{answer:?}");
     assert_eq!(api.data(FORCE).as_deref(), Some(""));
+
+    // What was bad in the ConfigMap for a moment comes into the copy a minute later, and stays there as long.
+    let mount = replica.folder.path().join("mount");
+    api.set(NUMBER, "abc");
+    api.set("CUTOVER_LIMITS__CONECTIONS", "5");
+    shows_fault(&replica).await;
+    std::fs::write(mount.join(NUMBER), "abc").unwrap();
+    std::fs::write(mount.join("CUTOVER_LIMITS__CONECTIONS"), "5").unwrap();
+    std::fs::write(replica.folder.path().join("local.env"), "SUPABASE_ENV=production\n").unwrap();
+    eventually("a local abort", async || rollout(&replica).await["force"] == "old").await;
+    std::fs::write(replica.folder.path().join("local.env"), "# over\n").unwrap();
+    api.remove("CUTOVER_LIMITS__CONECTIONS");
+    api.set(NUMBER, "20");
+    eventually("the mended one", async || rollout(&replica).await["percentage"] == 20).await;
 }
 
 #[tokio::test]
