@@ -3,11 +3,14 @@
 use std::process::Command;
 
 use cutover::side::Side;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
 use crate::support::conn::Answer;
 use crate::support::eventually;
 use crate::support::kubernetes::{Kubernetes, Mode, NAME, NAMESPACE, TOKEN};
+use crate::support::tls::{Authority, Pair};
 use crate::support::upstream::Upstream;
 use crate::support::world::{Setup, World};
 
@@ -585,6 +588,58 @@ async fn without_a_proxy_the_command_writes_the_configmap_itself() {
     let (exit, said) = run(&["rollout", "abort"]).await;
     assert_eq!(exit, 3, "{said}");
     assert!(said.contains("CUTA503") && !said.contains("memory of this process"), "{said}");
+}
+
+/// In a cluster the API is asked over TLS, by the CA of the service account; another's certificate is no API.
+#[tokio::test]
+async fn over_tls_the_api_is_believed_by_its_ca_alone() {
+    let api = Kubernetes::start(&[(NUMBER, "40")]).await;
+    let authority = Authority::new();
+    let front = front(&api, &authority.issues("localhost")).await;
+    let tls = |ca: &str| {
+        following(&api)
+            .set("kubernetes.api_url", &format!("\"https://localhost:{}\"", front.port()))
+            .set("kubernetes.ca", "\"ca.pem\"")
+            .set("kubernetes.start_timeout", "\"300ms\"")
+            .file("ca.pem", ca)
+    };
+    let replica = tls(&authority.pem).await;
+    eventually("the number", async || rollout(&replica).await["percentage"] == 40).await;
+    assert_eq!(set(&replica, 41).await.status, 200);
+    assert_eq!(api.data(NUMBER).as_deref(), Some("41"));
+    let stranger = tls(&Authority::new().pem).await;
+    assert_eq!(rollout(&stranger).await["percentage"], 0);
+    eventually("trouble", async || {
+        stranger.status().await["kubernetes"]["trouble"].to_string().contains("certificate")
+    })
+    .await;
+}
+
+/// TLS before a server that speaks none.
+async fn front(api: &Kubernetes, pair: &Pair) -> std::net::SocketAddr {
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, behind) = (listener.local_addr().unwrap(), api.address);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut client) = acceptor.accept(stream).await else { return };
+                let mut server = tokio::net::TcpStream::connect(behind).await.unwrap();
+                tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
+            });
+        }
+    });
+    address
 }
 
 /// Runs the binary against a replica; its exit code, and what it said.
