@@ -18,6 +18,7 @@ use super::hold::Held;
 use super::load::{Attempt, Loaded, Overlay, load};
 use super::startup::Startup;
 use super::state::{By, State, audit_file, changes, now, waiting_for_restart};
+use crate::counted::Names;
 use crate::decide::percentage::Percentage;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
@@ -156,6 +157,7 @@ pub struct Control {
     epochs: watch::Sender<u64>,
     /// Writes of our own to the ConfigMap.
     pub(super) writes: AtomicU64,
+    counted: Arc<Names>,
     state: Mutex<State>,
 }
 
@@ -188,6 +190,8 @@ impl Control {
         let good = remote.as_ref().and_then(|remote| remote.good.as_ref());
         let epoch = good.map_or(1, |good| good.epoch.max(1));
         snapshot.epoch = epoch;
+        let counted = Arc::new(Names::new(built.startup.counted_names));
+        snapshot.counted = counted.assign(snapshot.rewrite.map.lines());
         let mut state = State {
             file,
             held: None,
@@ -205,7 +209,7 @@ impl Control {
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
         let epochs = watch::Sender::new(epoch);
         let writes = AtomicU64::new(0);
-        let control = Self { sources, live, epochs, writes, state: Mutex::new(state) };
+        let control = Self { sources, live, epochs, writes, counted, state: Mutex::new(state) };
         Ok((Arc::new(control), built.startup, warnings))
     }
 
@@ -213,6 +217,12 @@ impl Control {
     #[must_use]
     pub const fn live(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.live
+    }
+
+    /// The names under which tables and functions are counted, over all snapshots.
+    #[must_use]
+    pub const fn counted(&self) -> &Arc<Names> {
+        &self.counted
     }
 
     /// Tells of each new snapshot, by its epoch: for those who have to act on a change before their next request.
@@ -291,6 +301,7 @@ impl Control {
             state.held = state.held.take().filter(stands);
             let held = state.held.as_ref().map(|held| held.side);
             snapshot.decide.force = held.or(snapshot.decide.force);
+            snapshot.counted = self.counted.assign(snapshot.rewrite.map.lines());
             let epoch = snapshot.epoch;
             self.swap(Arc::new(snapshot));
             state.audit.move_to(audit_file(&self.sources, &merged));

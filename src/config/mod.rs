@@ -29,6 +29,7 @@ mod names;
 mod project;
 mod state;
 mod tables;
+mod telemetry;
 mod tokens;
 mod value;
 mod variables;

@@ -15,6 +15,8 @@ mod support;
 mod auth;
 /// The binary as an operator meets it.
 mod cli;
+/// The console: login, sessions, who may change the number from a browser, the stream.
+mod console;
 /// Which side, and why: over sockets.
 mod decision;
 /// A stop: what is in flight ends well, and nothing new begins.
@@ -50,6 +52,8 @@ mod secrets;
 mod storage;
 /// Bodies that flow both ways, and what a client's leaving does.
 mod streaming;
+/// Traces and metrics over OTLP.
+mod telemetry;
 /// The house rules.
 mod tidy;
 /// TLS and HTTP/2, towards clients and upstreams.
