@@ -61,7 +61,7 @@ impl Slots {
     #[must_use]
     pub fn of(&self, kind: Kind, line: Option<u32>) -> Slot {
         let own = line.and_then(|line| *self.0.get(line as usize)?);
-        own.unwrap_or(Slot::other(kind))
+        own.unwrap_or_else(|| Slot::other(kind))
     }
 }
 
