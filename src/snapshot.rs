@@ -3,6 +3,7 @@
 
 use crate::counted::Slots;
 use crate::identify::keyring::Keyring;
+use crate::trace::Sampler;
 use crate::{accept, decide, forward, identify, realtime, restore, rewrite, tokens};
 
 /// Everything that a request needs to know, checked and ready to use. Built by `config`, never changed.
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub forward: forward::Settings,
     /// Where the requests for each table and function of the map are counted.
     pub counted: Slots,
+    /// Which of the traces that begin here are recorded, where any are.
+    pub sampler: Sampler,
     /// CORS and how much of an error body is read.
     pub restore: restore::Settings,
 }

@@ -39,6 +39,8 @@ use tokio::net::TcpListener;
 
 use crate::config::live::Control;
 use crate::observe::Metrics;
+use crate::observe::exported::ExportCounters;
+use crate::observe::facts::Family;
 use crate::observe::log::Dropped;
 use crate::path::published::PublishedKeys;
 use crate::secret::Secret;
@@ -65,6 +67,8 @@ pub struct State {
     pub published: Arc<PublishedKeys>,
     /// Log lines that were lost.
     pub log_dropped: Dropped,
+    /// What became of what was exported.
+    pub exported: Arc<ExportCounters>,
     /// When the process started.
     pub started: SystemTime,
     /// The same, on a clock that is never set.
@@ -88,10 +92,20 @@ impl State {
             token: None,
             published: Arc::default(),
             log_dropped: Dropped::default(),
+            exported: Arc::default(),
             started: SystemTime::now(),
             since: Instant::now(),
             console: Arc::default(),
         }
+    }
+}
+
+impl State {
+    /// Everything that the metrics page shows, in no format. Waits for a change that is being written: not for a request's thread.
+    #[must_use]
+    pub fn facts(&self) -> Vec<Family> {
+        let (rollout, reloads) = (self.control.rollout(), self.control.reloads());
+        self.metrics.facts(&status::gauges(self, &rollout, &reloads))
     }
 }
 

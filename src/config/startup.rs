@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::secret::Secret;
+use crate::telemetry;
 
 /// What can't change while the process lives.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Startup {
     pub realtime_drain: Duration,
     /// Tables and functions that are counted by name (`limits.counted_names`).
     pub counted_names: usize,
+    /// What leaves for a collector; `None`: nothing.
+    pub telemetry: Option<telemetry::Settings>,
     /// How lines are written.
     pub log: Log,
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use super::code::ErrorCode;
 use super::event::{Ending, Finished, MethodClass};
+use super::exported::Exported;
+use super::facts::{self, Family};
 use super::process::Process;
 use super::published::KeyFacts;
 use super::render;
@@ -105,11 +107,13 @@ pub enum Counter {
     TokenSigned(Side),
     /// A user's token that could not be verified went to a side as it was.
     TokenUnproven(Side),
+    /// A span found no room in the exporter's queue.
+    SpansLost,
 }
 
 impl Counter {
     /// Every counter, in the order of the exposition.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ClientConnected,
         Self::UpstreamConnected(Side::Old),
         Self::UpstreamConnected(Side::New),
@@ -127,9 +131,10 @@ impl Counter {
         Self::TokenUnproven(Side::New),
         Self::FoundElsewhere(Side::Old),
         Self::FoundElsewhere(Side::New),
+        Self::SpansLost,
     ];
 
-    const fn index(self) -> usize {
+    pub(super) const fn index(self) -> usize {
         match self {
             Self::ClientConnected => 0,
             Self::UpstreamConnected(side) => 1 + side as usize,
@@ -141,6 +146,7 @@ impl Counter {
             Self::TokenSigned(side) => 11 + side as usize,
             Self::TokenUnproven(side) => 13 + side as usize,
             Self::FoundElsewhere(side) => 15 + side as usize,
+            Self::SpansLost => 17,
         }
     }
 }
@@ -202,6 +208,8 @@ pub struct Gauges {
     pub config_last_success: Option<f64>,
     /// The keys that each project publishes.
     pub published: Pair<KeyFacts>,
+    /// What became of what was exported.
+    pub telemetry: Exported,
     /// Log lines lost because the writer was behind.
     pub log_lines_dropped: u64,
     /// Whether the proxy is stopping.
@@ -265,7 +273,13 @@ impl Metrics {
     /// The exposition in Prometheus' text format 0.0.4.
     #[must_use]
     pub fn render(&self, gauges: &Gauges) -> String {
-        render::page(self, gauges)
+        facts::text(&self.facts(gauges))
+    }
+
+    /// Everything that is measured, in no format.
+    #[must_use]
+    pub fn facts(&self, gauges: &Gauges) -> Vec<Family> {
+        render::facts(self, gauges)
     }
 
     /// Every worker's counters, and those of everything else.
@@ -349,7 +363,12 @@ impl Shard {
 
     /// Counts one.
     pub fn count(&self, counter: Counter) {
-        add(&self.counters[counter.index()], 1);
+        self.count_many(counter, 1);
+    }
+
+    /// Counts several.
+    pub fn count_many(&self, counter: Counter, n: u64) {
+        add(&self.counters[counter.index()], n);
     }
 
     /// Counts one thing as open until the returned guard is dropped, on the shard's own thread.

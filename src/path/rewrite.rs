@@ -20,6 +20,7 @@ use crate::secret::Secret;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
 use crate::tokens::Mode;
+use crate::trace::{Context, Trace};
 
 /// A request as its side says it.
 #[derive(Debug)]
@@ -44,8 +45,7 @@ pub(super) struct Own<'a> {
     /// Whether the client speaks TLS to us.
     pub(super) is_secure: bool,
     pub(super) request_id: &'a HeaderValue,
-    /// Random bits for a trace, where the client has none.
-    pub(super) random: u128,
+    pub(super) trace: Trace,
 }
 
 /// What undoes the rewriting in the response.
@@ -57,6 +57,15 @@ pub(super) struct Undo {
     pub(super) storage: Option<storage::Restore>,
 }
 
+impl Said {
+    /// Names a place in the trace for the side. What a client has signed stays, its `traceparent` too.
+    pub(super) fn trace(&mut self, trace: &Trace, place: Context) {
+        if trace.parent.is_none() || !self.is_sealed {
+            trace.write(place, &mut self.headers);
+        }
+    }
+}
+
 impl Path {
     /// Phase 4. Takes the request's headers.
     pub(super) async fn rewrite(
@@ -65,8 +74,8 @@ impl Path {
         caller: &Caller,
         side: Side,
     ) -> Result<Said, Refusal> {
-        let About { public, request_id, random, .. } = &self.about;
-        let own = Own { is_secure: public.is_secure, request_id, random: *random };
+        let About { public, request_id, trace, .. } = &self.about;
+        let own = Own { is_secure: public.is_secure, request_id, trace: *trace };
         self.worker.rewrite(&self.snapshot, asked, caller, side, own).await
     }
 }
@@ -92,7 +101,7 @@ impl Worker {
             said.headers.insert(header::AUTHORIZATION, bearer(&token)?);
         }
         said.headers.insert(REQUEST_ID, own.request_id.clone());
-        rewriting::begin_trace(&mut said.headers, own.random);
+        said.trace(&own.trace, own.trace.own);
         Ok(said)
     }
 }

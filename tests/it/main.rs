@@ -50,6 +50,8 @@ mod secrets;
 mod storage;
 /// Bodies that flow both ways, and what a client's leaving does.
 mod streaming;
+/// Traces and metrics over OTLP.
+mod telemetry;
 /// The house rules.
 mod tidy;
 /// TLS and HTTP/2, towards clients and upstreams.

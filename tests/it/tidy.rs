@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`, `counted`) is everybody's. Rooms are in the order of
+/// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`, `counted`, `trace`) is everybody's. Rooms are in the order of
 /// the path: imports point back along it, never forward.
-const IMPORTS: [(&str, &[&str]); 20] = [
+const IMPORTS: [(&str, &[&str]); 22] = [
     ("counted", &[]),
+    ("trace", &[]),
     ("side", &[]),
     ("route", &[]),
     ("secret", &[]),
@@ -21,6 +22,8 @@ const IMPORTS: [(&str, &[&str]); 20] = [
     ("realtime", &["decide", "identify", "rewrite"]),
     // A leaf, like a vocabulary of events: it knows what a decision is called and nothing of how it is made.
     ("observe", &["decide"]),
+    // Says in OpenTelemetry's words what `observe` has been told.
+    ("telemetry", &["decide", "observe"]),
     ("forward", &["local", "observe"]),
     ("restore", &["rewrite"]),
     (
@@ -37,7 +40,15 @@ const IMPORTS: [(&str, &[&str]); 20] = [
     (
         "config",
         &[
-            "accept", "identify", "tokens", "decide", "rewrite", "realtime", "forward", "restore",
+            "accept",
+            "identify",
+            "tokens",
+            "decide",
+            "rewrite",
+            "realtime",
+            "telemetry",
+            "forward",
+            "restore",
             "snapshot",
         ],
     ),
@@ -50,19 +61,33 @@ const IMPORTS: [(&str, &[&str]); 20] = [
         ],
     ),
     ("admin", &["config", "decide", "observe", "path", "snapshot"]),
-    ("app", &["accept", "admin", "config", "forward", "observe", "path", "snapshot", "tokens"]),
+    (
+        "app",
+        &[
+            "accept",
+            "admin",
+            "config",
+            "forward",
+            "observe",
+            "path",
+            "snapshot",
+            "telemetry",
+            "tokens",
+        ],
+    ),
 ];
 
 /// `cli` is the operator's end: it may use all but the phases themselves.
 const CLI_IMPORTS: &[&str] = &["admin", "app", "checks", "config", "decide", "observe", "path"];
 
-const VOCABULARY: [&str; 4] = ["side", "route", "secret", "counted"];
+const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
-const PURE: [&str; 21] = [
+const PURE: [&str; 26] = [
     "src/side.rs",
     "src/route.rs",
     "src/secret.rs",
+    "src/trace.rs",
     "src/snapshot.rs",
     "src/accept/framing.rs",
     "src/accept/request.rs",
@@ -80,7 +105,11 @@ const PURE: [&str; 21] = [
     "src/path/realtime/handshake.rs",
     "src/config/edit.rs",
     "src/observe/code.rs",
+    "src/observe/facts.rs",
     "src/observe/redact.rs",
+    "src/telemetry/metrics.rs",
+    "src/telemetry/spans.rs",
+    "src/telemetry/value.rs",
 ];
 
 /// What would make a file depend on more than its arguments.
