@@ -19,6 +19,8 @@ mod cli;
 mod console;
 /// Which side, and why: over sockets.
 mod decision;
+/// `cutover doctor` against what real projects can't be made to do.
+mod doctor;
 /// A stop: what is in flight ends well, and nothing new begins.
 mod drain;
 /// When a side can't be reached, is slow, or breaks off.

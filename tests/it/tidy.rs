@@ -83,7 +83,7 @@ const CLI_IMPORTS: &[&str] = &["admin", "app", "checks", "config", "decide", "ob
 const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
-const PURE: [&str; 26] = [
+const PURE: [&str; 36] = [
     "src/side.rs",
     "src/route.rs",
     "src/secret.rs",
@@ -104,6 +104,16 @@ const PURE: [&str; 26] = [
     "src/path/realtime/farewell.rs",
     "src/path/realtime/handshake.rs",
     "src/config/edit.rs",
+    "src/checks/plan/bodies.rs",
+    "src/checks/plan/compat.rs",
+    "src/checks/plan/findings.rs",
+    "src/checks/plan/functions.rs",
+    "src/checks/plan/grants.rs",
+    "src/checks/plan/moves.rs",
+    "src/checks/plan/quote.rs",
+    "src/checks/plan/realtime.rs",
+    "src/checks/plan/step.rs",
+    "src/checks/plan/tables.rs",
     "src/observe/code.rs",
     "src/observe/facts.rs",
     "src/observe/redact.rs",
