@@ -3,15 +3,15 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci fmt lint unit e2e fuzz fuzz-briefly build bench check clean
+.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check fuzz fuzz-briefly build bench check clean
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: ## two real projects, real users, one number that moves them (DEMO_EXIT=1: end after the script)
 	@demo/run.sh
 
-test: fmt lint unit fuzz-briefly e2e ## everything that must pass: format, lints, unit, property, integration and end-to-end tests
+test: fmt lint k8s alerts unit fuzz-briefly e2e ## everything that must pass: format, lints, manifests, alerts, unit, property, integration and end-to-end tests
 
 ci: test ## what .ci/run runs
 
@@ -30,6 +30,22 @@ fuzz-briefly:
 e2e: ## the end-to-end suite: real PostgreSQL, real upstreams, supabase-js and supabase-py
 	$(CARGO) build --locked --bin cutover
 	CUTOVER_BIN=$(abspath $(TARGET))/debug/cutover tests/e2e/run.sh
+
+screenshots: ## docs/console-*.png again: both projects, forty users, five minutes
+	$(CARGO) build --locked --bin cutover
+	CUTOVER_BIN=$(abspath $(TARGET))/debug/cutover tests/e2e/screenshots.sh
+
+k8s: ## the manifests: rendered, valid for three Kubernetes versions, fitting each other
+	tests/k8s/run.sh
+
+alerts: ## the dashboard and the alerts: each fires when it should, and names what exists
+	tests/observability/run.sh
+
+rules: ## writes the alerts in the form of the Prometheus operator
+	tests/k8s/run.sh --write-rules
+
+image-check: ## the image's program: static, small, serving in an empty root (IMAGE_PROGRAM: this one, not a new one)
+	tests/image/check.sh $(IMAGE_PROGRAM)
 
 build: ## the release binary
 	$(CARGO) build --release --locked

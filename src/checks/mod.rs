@@ -8,3 +8,4 @@ pub mod catalogue;
 pub mod database;
 pub mod doctor;
 pub mod http;
+pub mod plan;

@@ -8,6 +8,7 @@ mod client;
 mod doctor;
 mod environment;
 mod explain;
+mod plan;
 mod rollout;
 mod screen;
 mod serve;
@@ -47,6 +48,8 @@ enum Verb {
     Doctor(doctor::Arguments),
     /// Say which side serves a user, why, and at which percentage the user moves
     Explain(explain::Arguments),
+    /// Write the SQL that moves new's tables and functions to where the map says (needs old's database URL)
+    Plan(plan::Arguments),
     /// Show or change the percentage, live
     #[command(subcommand)]
     Rollout(rollout::Verb),
@@ -118,6 +121,7 @@ fn run(verb: Verb, mut context: Context<'_>) -> Exit {
         Verb::Check => check::run(&mut context),
         Verb::Doctor(arguments) => doctor::run(arguments, &mut context),
         Verb::Explain(arguments) => explain::run(arguments, &mut context),
+        Verb::Plan(arguments) => plan::run(arguments, &mut context),
         Verb::Rollout(verb) => rollout::run(verb, &mut context),
     };
     ended.unwrap_or_else(|error| report(&error, &mut context.screen))

@@ -26,6 +26,7 @@ mod names;
 mod project;
 mod state;
 mod tables;
+mod telemetry;
 mod tokens;
 mod value;
 mod variables;

@@ -141,30 +141,42 @@ fn the_shipped_configuration_is_good() {
     assert_eq!(explained["moves_at"].as_f64(), Some(7.12));
 }
 
-/// The settings in the ConfigMap of `k8s/`, with the number in the mounted directory.
+/// The settings of every kustomization in `k8s/`, as its pods read them: the file, the number in the mounted directory, and the
+/// variables that the example of a Secret names.
 #[test]
-fn the_config_map_is_good() {
-    let text =
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/k8s/configmap.yaml")).unwrap();
-    let (_, block) = text.split_once("config.toml: |\n").unwrap();
-    let config: String = block
-        .lines()
-        .map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n")
-        .collect();
-    let desk = Desk::with(&config.replace("/etc/cutover/rollout", "rollout"));
-    fs::create_dir(desk.folder.path().join("rollout")).unwrap();
-    fs::write(desk.folder.path().join("rollout/V2_ROLLOUT_PERCENTAGE"), "10").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_cutover"))
-        .args(["check", "--json"])
-        .current_dir(desk.folder.path())
-        .env_clear()
-        .env("CUTOVER_ADMIN_TOKEN", "a-token-for-the-admin-listener")
-        .output()
-        .unwrap();
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{report}");
-    assert!(
-        report["sources"]["rollout.percentage"].to_string().contains("V2_ROLLOUT_PERCENTAGE"),
-        "{report}"
-    );
+fn what_the_manifests_set_is_known() {
+    let manifest = |path: &str| {
+        fs::read_to_string(format!("{}/k8s/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let values = |text: &str, section: &str| -> Vec<(String, String)> {
+        let (_, block) = text.split_once(&format!("\n{section}:\n")).unwrap();
+        block
+            .lines()
+            .map_while(|line| line.strip_prefix("  ")?.split_once(": "))
+            .map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()))
+            .collect()
+    };
+    let number = values(&manifest("rollout/configmap.yaml"), "data");
+    let secrets = values(&manifest("overlays/example/secret.example.yaml"), "stringData");
+    assert!(number.len() == 1 && secrets.len() >= 4, "{number:?} {secrets:?}");
+    for config in ["base/config.toml", "overlays/example/config.toml"] {
+        let desk = Desk::with(&manifest(config).replace("/etc/cutover/rollout", "rollout"));
+        fs::create_dir(desk.folder.path().join("rollout")).unwrap();
+        for (name, value) in &number {
+            fs::write(desk.folder.path().join("rollout").join(name), value).unwrap();
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_cutover"))
+            .args(["check", "--json"])
+            .current_dir(desk.folder.path())
+            .env_clear()
+            .envs(secrets.iter().map(|(name, value)| (name, value)))
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{config}: {report}");
+        let sources = report["sources"].to_string();
+        for (name, _) in number.iter().chain(&secrets) {
+            assert!(sources.contains(name), "{config}: {name} sets nothing: {report}");
+        }
+    }
 }

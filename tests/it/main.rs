@@ -15,6 +15,8 @@ mod support;
 mod auth;
 /// The binary as an operator meets it.
 mod cli;
+/// The console: login, sessions, who may change the number from a browser, the stream.
+mod console;
 /// Which side, and why: over sockets.
 mod decision;
 /// `cutover doctor` against what real projects can't be made to do.
@@ -35,6 +37,7 @@ mod limits;
 mod live;
 /// What one client does to the others: nothing.
 mod neighbours;
+mod pages;
 /// HTTP as such: what must arrive as it was sent.
 mod protocol;
 /// Realtime: sockets that end at the proxy.
@@ -49,6 +52,8 @@ mod secrets;
 mod storage;
 /// Bodies that flow both ways, and what a client's leaving does.
 mod streaming;
+/// Traces and metrics over OTLP.
+mod telemetry;
 /// The house rules.
 mod tidy;
 /// TLS and HTTP/2, towards clients and upstreams.

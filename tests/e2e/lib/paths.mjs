@@ -38,6 +38,14 @@ export function chromium() {
   return program;
 }
 
+/** A program of Prometheus; tests/observability/setup.sh unpacks Debian's. */
+export function prometheus(name) {
+  const folder = process.env.CUTOVER_PROMETHEUS ?? join(cache, 'prometheus', 'usr', 'bin');
+  const program = join(folder, name);
+  if (!existsSync(program)) throw new Error(`no ${program}: tests/observability/setup.sh brings it`);
+  return program;
+}
+
 /** The binary under test. */
 export function cutoverBinary() {
   const candidates = [process.env.CUTOVER_BIN, join(REPOSITORY, 'target/release/cutover'), join(REPOSITORY, 'target/debug/cutover')];
