@@ -19,10 +19,12 @@
 //! `docs/architecture.md` tells the whole story with a picture.
 
 // Vocabulary: imports nothing of ours.
+pub mod counted;
 mod local;
 pub mod route;
 pub mod secret;
 pub mod side;
+pub mod trace;
 
 // The path, in its order.
 pub mod accept;
@@ -41,6 +43,8 @@ pub mod forward;
 pub mod restore;
 
 pub mod observe;
+
+pub mod telemetry;
 
 // What the path works with, and the path itself.
 pub mod snapshot;

@@ -88,7 +88,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Result<Response, A
     Ok(Json(status).into_response())
 }
 
-const fn name(phase: Phase) -> &'static str {
+pub(super) const fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Starting => "starting",
         Phase::Serving => "serving",
@@ -96,7 +96,7 @@ const fn name(phase: Phase) -> &'static str {
     }
 }
 
-fn gauges(state: &State, rollout: &RolloutState, reloads: &ReloadState) -> Gauges {
+pub(super) fn gauges(state: &State, rollout: &RolloutState, reloads: &ReloadState) -> Gauges {
     let last_success = reloads.last_success.as_deref();
     Gauges {
         percentage: rollout.percentage,
@@ -108,6 +108,7 @@ fn gauges(state: &State, rollout: &RolloutState, reloads: &ReloadState) -> Gauge
         config_last_success: last_success.and_then(seconds),
         published: Pair::from_fn(|side| state.published.facts(side)),
         log_lines_dropped: state.log_dropped.lines(),
+        telemetry: state.exported.read(),
         draining: state.lifecycle.phase() == Phase::Draining,
         started: state.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         process: Process::read(),

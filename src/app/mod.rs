@@ -24,6 +24,7 @@ use crate::config::watch as watching;
 use crate::observe::Metrics;
 use crate::observe::log::{Dropped, Log, Options};
 use crate::path::worker::Shared;
+use crate::telemetry::export::Exporter;
 use jwks::Fetcher;
 use worker::Seat;
 
@@ -66,6 +67,7 @@ pub struct Proxy {
     drain: watch::Sender<bool>,
     lifecycle: Arc<Lifecycle>,
     workers: Vec<JoinHandle<()>>,
+    exporter: Option<Exporter>,
     background: Runtime,
 }
 
@@ -129,13 +131,15 @@ impl Proxy {
         let admin_address = admin_socket.local_addr()?;
 
         let (drain, drained) = watch::channel(false);
-        let metrics = Arc::new(Metrics::new(startup.workers));
+        let metrics = Arc::new(Metrics::counting(startup.workers, Arc::clone(control.counted())));
         let lifecycle = Arc::new(Lifecycle::default());
+        let mut exporter = startup.telemetry.as_ref().map(Exporter::new);
         let shared = Shared {
             live: Arc::clone(control.live()),
             epochs: control.subscribe(),
             drain: drained,
             access_log: startup.log.access,
+            spans: exporter.as_ref().and_then(|exporter| exporter.spans.clone()),
             socket_drain: startup.realtime_drain,
             // Half of the time is left for the goodbyes themselves: a socket that is cut is not told to come back.
             stop_drain: startup.realtime_drain.min(startup.drain_timeout / 2),
@@ -164,9 +168,19 @@ impl Proxy {
         state.published = Arc::clone(&shared.published);
         state.token.clone_from(&startup.admin_token);
         state.log_dropped = log_dropped;
+        export(exporter.as_mut(), startup, &mut state)?;
         run_background(&background, control, certificate, admin_socket, state)?;
         lifecycle.enter(Phase::Serving);
-        Ok(Self { address, tls_address, admin_address, drain, lifecycle, workers, background })
+        Ok(Self {
+            address,
+            tls_address,
+            admin_address,
+            drain,
+            lifecycle,
+            workers,
+            exporter,
+            background,
+        })
     }
 
     /// Stops accepting, finishes what is in flight within `drain_timeout`, and returns when all threads have ended.
@@ -180,6 +194,9 @@ impl Proxy {
                 );
             }
         }
+        if let Some(mut exporter) = self.exporter {
+            exporter.stop();
+        }
         self.background.shutdown_timeout(Duration::from_secs(1));
     }
 }
@@ -190,6 +207,18 @@ fn bind(
     count: usize,
 ) -> Result<Vec<std::net::TcpListener>, StartError> {
     listener::bind(address, count).map_err(|cause| StartError::Listen { address, key, cause })
+}
+
+/// Starts the exporter: the numbers that it sends are those of the metrics page.
+fn export(
+    exporter: Option<&mut Exporter>,
+    startup: &Startup,
+    state: &mut admin::State,
+) -> io::Result<()> {
+    let (Some(exporter), Some(settings)) = (exporter, &startup.telemetry) else { return Ok(()) };
+    state.exported = Arc::clone(&exporter.counters);
+    let (names, state) = (Arc::clone(state.control.counted()), state.clone());
+    exporter.start(settings.clone(), names, Box::new(move || state.facts()))
 }
 
 fn run_background(

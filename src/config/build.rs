@@ -13,8 +13,10 @@ use super::fault::Fault;
 use super::merged::Merged;
 use super::project::Url;
 use super::startup::{Log, Startup, TlsListener};
+use super::telemetry;
 use super::tokens as exchange;
 use super::value::Typed;
+use crate::counted::Slots;
 use crate::decide::bucket::Hash;
 use crate::decide::{self, Anonymous, Owner, Owners};
 use crate::identify::keyring::{Keyring, ProjectKeys, SentKey, UnknownKeys};
@@ -25,6 +27,8 @@ use crate::route::Route;
 use crate::secret::Secret;
 use crate::side::{Pair, Side};
 use crate::snapshot::Snapshot;
+use crate::telemetry as exported;
+use crate::trace::Sampler;
 use crate::{accept, forward, identify, realtime, restore, tokens};
 
 /// Reads the text of a file whose path is a setting.
@@ -52,7 +56,8 @@ pub(crate) fn build(
     let buckets = checks::bucket_map(merged, faults);
     let functions = checks::functions(merged, faults);
     let projects = checks::projects(merged, faults);
-    let startup = startup(merged, directory)?;
+    let telemetry = telemetry::settings(merged, read, faults);
+    let startup = startup(merged, directory, telemetry)?;
     let projects = projects?;
     let tokens = exchange::settings(merged, &projects, faults);
     let (keyring, map, buckets) = (keyring?, map?, buckets?);
@@ -108,6 +113,9 @@ fn snapshot(
             functions,
             storage: storage(merged, buckets),
         },
+        // Given when it is swapped in, as the epoch is.
+        counted: Slots::default(),
+        sampler: Sampler::new(merged.share("telemetry.sample").hundredths()),
         realtime: realtime(merged),
         forward: forward(merged, projects),
         restore: restore::Settings {
@@ -289,7 +297,11 @@ fn project(
     }
 }
 
-fn startup(merged: &Merged, directory: &Path) -> Option<Startup> {
+fn startup(
+    merged: &Merged,
+    directory: &Path,
+    telemetry: Option<exported::Settings>,
+) -> Option<Startup> {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let path = |key| directory.join(merged.text(key));
     Some(Startup {
@@ -307,6 +319,8 @@ fn startup(merged: &Merged, directory: &Path) -> Option<Startup> {
         admin_token: merged.secrets("admin.token").first().cloned(),
         drain_timeout: merged.duration("drain_timeout"),
         realtime_drain: merged.duration("realtime.drain"),
+        counted_names: merged.size("limits.counted_names"),
+        telemetry,
         log: Log {
             json: merged.text("log.format") == "json",
             level: merged.text("log.level").to_owned(),

@@ -257,8 +257,17 @@ pub(crate) fn ca(
     read: ReadFile<'_>,
     faults: &mut Vec<Fault>,
 ) -> Option<String> {
-    let key = format!("projects.{side}.ca");
-    let path = Some(merged.text(&key)).filter(|path| !path.is_empty())?;
+    pem(merged, &format!("projects.{side}.ca"), read, faults)
+}
+
+/// The certificates in the file that a key names.
+pub(crate) fn pem(
+    merged: &Merged,
+    key: &str,
+    read: ReadFile<'_>,
+    faults: &mut Vec<Fault>,
+) -> Option<String> {
+    let path = Some(merged.text(key)).filter(|path| !path.is_empty())?;
     let found = match read(path.as_ref()) {
         Ok(pem) => {
             let mut certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).peekable();
@@ -270,7 +279,7 @@ pub(crate) fn ca(
         Err(error) => format!("{path:?}: {error}"),
     };
     faults.push(Fault::new(
-        merged.source(&key),
+        merged.source(key),
         key,
         found,
         "a readable PEM file with certificates",

@@ -15,6 +15,7 @@ use super::fault::{Fault, Faults};
 use super::load::{Attempt, Loaded, Overlay, load};
 use super::startup::Startup;
 use super::state::{By, State, audit_file, changes, now, waiting_for_restart};
+use crate::counted::Names;
 use crate::decide::percentage::Percentage;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
@@ -121,6 +122,7 @@ pub struct Control {
     pub(super) sources: Sources,
     live: Arc<ArcSwap<Snapshot>>,
     epochs: watch::Sender<u64>,
+    counted: Arc<Names>,
     state: Mutex<State>,
 }
 
@@ -136,6 +138,8 @@ impl Control {
         let audit = Audit::open(audit_file(&sources, &merged));
         let mut snapshot = built.snapshot;
         snapshot.epoch = 1;
+        let counted = Arc::new(Names::new(built.startup.counted_names));
+        snapshot.counted = counted.assign(snapshot.rewrite.map.lines());
         let mut state = State {
             file,
             held: None,
@@ -151,7 +155,7 @@ impl Control {
         let warnings = state.all_warnings();
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
         let epochs = watch::Sender::new(1);
-        let control = Self { sources, live, epochs, state: Mutex::new(state) };
+        let control = Self { sources, live, epochs, counted, state: Mutex::new(state) };
         Ok((Arc::new(control), built.startup, warnings))
     }
 
@@ -159,6 +163,12 @@ impl Control {
     #[must_use]
     pub const fn live(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.live
+    }
+
+    /// The names under which tables and functions are counted, over all snapshots.
+    #[must_use]
+    pub const fn counted(&self) -> &Arc<Names> {
+        &self.counted
     }
 
     /// Tells of each new snapshot, by its epoch: for those who have to act on a change before their next request.
@@ -228,6 +238,7 @@ impl Control {
         if !changed.is_empty() {
             let mut snapshot = built.snapshot;
             snapshot.epoch = running.epoch + 1;
+            snapshot.counted = self.counted.assign(snapshot.rewrite.map.lines());
             // What is held in memory yields only to a force that the sources themselves set.
             state.held = state.held.filter(|_| merged.force().is_none());
             snapshot.decide.force = snapshot.decide.force.or(state.held);

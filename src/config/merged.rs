@@ -130,7 +130,11 @@ impl Merged {
     }
 
     pub(crate) fn percentage(&self) -> Percentage {
-        match self.value("rollout.percentage") {
+        self.share("rollout.percentage")
+    }
+
+    pub(crate) fn share(&self, key: &str) -> Percentage {
+        match self.value(key) {
             Typed::Percentage(percentage) => *percentage,
             _ => Percentage::ZERO,
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::secret::Secret;
+use crate::telemetry;
 
 /// What can't change while the process lives.
 #[derive(Clone, Debug)]
@@ -23,6 +24,10 @@ pub struct Startup {
     pub drain_timeout: Duration,
     /// How long a flip takes to close the sockets whose side changed (`realtime.drain`).
     pub realtime_drain: Duration,
+    /// Tables and functions that are counted by name (`limits.counted_names`).
+    pub counted_names: usize,
+    /// What leaves for a collector; `None`: nothing.
+    pub telemetry: Option<telemetry::Settings>,
     /// How lines are written.
     pub log: Log,
 }

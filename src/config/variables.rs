@@ -3,7 +3,7 @@
 use super::keys::Key;
 
 /// The well-known variables and their keys.
-pub(crate) const WELL_KNOWN: [(&str, &str); 13] = [
+pub(crate) const WELL_KNOWN: [(&str, &str); 18] = [
     (PERCENTAGE, "rollout.percentage"),
     (FORCE, "rollout.force"),
     ("SUPABASE_URL_OLD", "projects.old.url"),
@@ -17,6 +17,12 @@ pub(crate) const WELL_KNOWN: [(&str, &str); 13] = [
     ("SUPABASE_DB_URL_OLD", "projects.old.database_url"),
     ("SUPABASE_DB_URL_NEW", "projects.new.database_url"),
     ("CUTOVER_ADMIN_TOKEN", "admin.token"),
+    // OpenTelemetry's own; its variable of the timeout counts in milliseconds, and is not among them.
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.endpoint"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "telemetry.protocol"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "telemetry.headers"),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", "telemetry.ca"),
+    ("OTEL_SERVICE_NAME", "telemetry.service_name"),
 ];
 
 /// The variable of the percentage.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::code::ErrorCode;
+use crate::counted::Slot;
 use crate::decide::Reason;
 use crate::decide::bucket::Bucket;
 use crate::route::Route;
@@ -15,6 +16,8 @@ pub struct Finished {
     pub side: Option<Side>,
     /// The service; `None` when the path belongs to none.
     pub route: Option<Route>,
+    /// The table or function of REST, as the operator's map calls it.
+    pub counted: Option<Slot>,
     /// The method.
     pub method: MethodClass,
     /// The status that the client saw.
@@ -50,6 +53,7 @@ impl Finished {
         Self {
             side: None,
             route: None,
+            counted: None,
             method,
             status: 0,
             reason: None,

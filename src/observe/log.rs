@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::event::{Ending, Finished};
 use super::redact::{redact, up_to};
+use crate::trace::Context;
 
 /// Lines that may wait for the writer.
 const QUEUE_LINES: usize = 16_384;
@@ -106,7 +107,13 @@ fn listen_to_libraries() -> Result<(), tracing_log::log::SetLoggerError> {
 
 /// One line for a finished request. Nothing is formatted unless the line will be written; call it only when
 /// `log.access` is on. It never has a header, a body or a targeting key.
-pub fn access(finished: &Finished, method: &http::Method, path_and_query: &str, request_id: &str) {
+pub fn access(
+    finished: &Finished,
+    method: &http::Method,
+    path_and_query: &str,
+    request_id: &str,
+    trace: Context,
+) {
     if !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
         return;
     }
@@ -129,6 +136,8 @@ pub fn access(finished: &Finished, method: &http::Method, path_and_query: &str, 
         fell_back = finished.fell_back.then_some(true),
         found_elsewhere = finished.found_elsewhere.then_some(true),
         request_id = up_to(request_id, REQUEST_ID_BYTES),
+        trace_id = %trace.trace_id(),
+        span_id = trace.is_sampled.then(|| tracing::field::display(trace.span_id())),
     );
 }
 
@@ -143,6 +152,8 @@ mod tests {
     use crate::observe::MethodClass;
     use crate::route::Route;
     use crate::side::Side;
+
+    const TRACE: Context = Context { trace: 10, span: 11, is_sampled: true };
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -188,7 +199,7 @@ mod tests {
     fn one_line_with_what_an_operator_asks_for_and_no_secret() {
         let text = logged("info", || {
             let id = format!("id-{}", "x".repeat(500));
-            access(&finished(), &http::Method::GET, "/rest/v1/t?apikey=hush", &id);
+            access(&finished(), &http::Method::GET, "/rest/v1/t?apikey=hush", &id, TRACE);
         });
         assert_eq!(text.lines().count(), 1);
         assert!(!text.contains("hush"));
@@ -199,6 +210,8 @@ mod tests {
             ("side", "new"),
             ("route", "rest"),
             ("reason", "percentage"),
+            ("trace_id", "0000000000000000000000000000000a"),
+            ("span_id", "000000000000000b"),
         ] {
             assert_eq!(line[key], value, "{key}");
         }
@@ -212,7 +225,11 @@ mod tests {
 
     #[test]
     fn nothing_is_written_below_the_level() {
-        let text = logged("warn", || access(&finished(), &http::Method::GET, "/rest/v1/t", "id"));
-        assert_eq!(text, "");
+        let access =
+            |trace| move || access(&finished(), &http::Method::GET, "/rest/v1/t", "id", trace);
+        assert_eq!(logged("warn", access(TRACE)), "");
+        // What is not recorded has no span.
+        let text = logged("info", access(Context { is_sampled: false, ..TRACE }));
+        assert!(text.contains("trace_id") && !text.contains("span_id"), "{text}");
     }
 }

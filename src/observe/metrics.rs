@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use super::code::ErrorCode;
 use super::event::{Ending, Finished, MethodClass};
+use super::exported::Exported;
+use super::facts::{self, Family};
 use super::process::Process;
 use super::published::KeyFacts;
 use super::render;
+use crate::counted::{Kind, Names, Slot};
 use crate::decide::Reason;
 use crate::decide::percentage::Percentage;
 use crate::route::Route;
@@ -51,6 +54,7 @@ pub(super) const KINDS: usize = ErrorCode::ALL.len() + Ending::ALL.len();
 #[derive(Debug)]
 pub struct Metrics {
     shards: Vec<Arc<Shard>>,
+    names: Arc<Names>,
 }
 
 /// One worker's counters; about 120 kB. Aligned so that no two shards share a cache line (128: adjacent-line prefetch).
@@ -67,6 +71,8 @@ pub struct Shard {
     pub(super) decisions: [AtomicU64; Reason::ALL.len() * Side::ALL.len()],
     pub(super) counters: [AtomicU64; Counter::ALL.len()],
     pub(super) gauges: [AtomicU64; Gauge::ALL.len()],
+    /// By slot, side.
+    counted: Box<[AtomicU64]>,
 }
 
 /// 15 buckets and a sum: two cache lines exactly.
@@ -101,11 +107,13 @@ pub enum Counter {
     TokenSigned(Side),
     /// A user's token that could not be verified went to a side as it was.
     TokenUnproven(Side),
+    /// A span found no room in the exporter's queue.
+    SpansLost,
 }
 
 impl Counter {
     /// Every counter, in the order of the exposition.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ClientConnected,
         Self::UpstreamConnected(Side::Old),
         Self::UpstreamConnected(Side::New),
@@ -123,9 +131,10 @@ impl Counter {
         Self::TokenUnproven(Side::New),
         Self::FoundElsewhere(Side::Old),
         Self::FoundElsewhere(Side::New),
+        Self::SpansLost,
     ];
 
-    const fn index(self) -> usize {
+    pub(super) const fn index(self) -> usize {
         match self {
             Self::ClientConnected => 0,
             Self::UpstreamConnected(side) => 1 + side as usize,
@@ -137,6 +146,7 @@ impl Counter {
             Self::TokenSigned(side) => 11 + side as usize,
             Self::TokenUnproven(side) => 13 + side as usize,
             Self::FoundElsewhere(side) => 15 + side as usize,
+            Self::SpansLost => 17,
         }
     }
 }
@@ -198,6 +208,8 @@ pub struct Gauges {
     pub config_last_success: Option<f64>,
     /// The keys that each project publishes.
     pub published: Pair<KeyFacts>,
+    /// What became of what was exported.
+    pub telemetry: Exported,
     /// Log lines lost because the writer was behind.
     pub log_lines_dropped: u64,
     /// Whether the proxy is stopping.
@@ -209,10 +221,17 @@ pub struct Gauges {
 }
 
 impl Metrics {
-    /// Makes one shard per worker, and one more for everything that is not a worker.
+    /// Makes one shard per worker, and one more for everything that is not a worker. No table or function has a name.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { shards: (0..=workers).map(|_| Arc::new(Shard::new())).collect() }
+        Self::counting(workers, Arc::new(Names::new(0)))
+    }
+
+    /// The same, with the names under which tables and functions are counted.
+    #[must_use]
+    pub fn counting(workers: usize, names: Arc<Names>) -> Self {
+        let shards = (0..=workers).map(|_| Arc::new(Shard::new(names.slots()))).collect();
+        Self { shards, names }
     }
 
     /// The shard of worker `i`; any number past the last worker is the shard of everything else.
@@ -239,10 +258,33 @@ impl Metrics {
         self.sum(|shard| &shard.gauges[gauge.index()])
     }
 
+    /// Requests for each table and function of the operator's map that was asked for on either side, by the side that served them; what
+    /// the map doesn't name is one of each kind, [`crate::counted::OTHER`].
+    #[must_use]
+    pub fn resources(&self) -> Vec<(Kind, Arc<str>, Pair<u64>)> {
+        let count =
+            |slot, side| self.sum(|shard| &shard.counted[slot * Side::ALL.len() + side as usize]);
+        let all = self.names.list().into_iter().enumerate();
+        all.map(|(slot, (kind, name))| (kind, name, Pair::from_fn(|side| count(slot, side))))
+            .filter(|(_, _, counts)| Side::ALL.iter().any(|side| counts[*side] > 0))
+            .collect()
+    }
+
     /// The exposition in Prometheus' text format 0.0.4.
     #[must_use]
     pub fn render(&self, gauges: &Gauges) -> String {
-        render::page(self, gauges)
+        facts::text(&self.facts(gauges))
+    }
+
+    /// Everything that is measured, in no format.
+    #[must_use]
+    pub fn facts(&self, gauges: &Gauges) -> Vec<Family> {
+        render::facts(self, gauges)
+    }
+
+    /// Every worker's counters, and those of everything else.
+    pub(super) fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().map(AsRef::as_ref)
     }
 
     /// Adds up one cell of every shard.
@@ -252,7 +294,7 @@ impl Metrics {
 }
 
 impl Shard {
-    fn new() -> Self {
+    fn new(slots: usize) -> Self {
         let histograms = |n: usize| (0..n).map(|_| Histogram::new()).collect();
         Self {
             requests: histograms(SIDES * ROUTES * METHODS * CLASSES),
@@ -261,6 +303,7 @@ impl Shard {
             decisions: zeros(),
             counters: zeros(),
             gauges: zeros(),
+            counted: (0..slots * Side::ALL.len()).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -276,6 +319,9 @@ impl Shard {
             let is_other = finished.fell_back || finished.found_elsewhere;
             let decided = if is_other { side.other() } else { side };
             add(&self.decisions[reason as usize * Side::ALL.len() + decided as usize], 1);
+        }
+        if let (Some(side), Some(slot)) = (side, finished.counted) {
+            self.counted(slot, side);
         }
         if let Some(code) = finished.code {
             self.error(code, side);
@@ -308,9 +354,21 @@ impl Shard {
         add(&self.errors[ending_index(ending, side)], 1);
     }
 
+    fn counted(&self, slot: Slot, side: Side) {
+        // A slot of another registry than the shard's has no cell; only a test can make one.
+        if let Some(cell) = self.counted.get(slot.index() * Side::ALL.len() + side as usize) {
+            add(cell, 1);
+        }
+    }
+
     /// Counts one.
     pub fn count(&self, counter: Counter) {
-        add(&self.counters[counter.index()], 1);
+        self.count_many(counter, 1);
+    }
+
+    /// Counts several.
+    pub fn count_many(&self, counter: Counter, n: u64) {
+        add(&self.counters[counter.index()], n);
     }
 
     /// Counts one thing as open until the returned guard is dropped, on the shard's own thread.

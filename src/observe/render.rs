@@ -1,15 +1,15 @@
-//! The metrics page: Prometheus' text format 0.0.4. Series that were never counted are left out, except the
-//! gauges and the counters without many labels, which are there from the start so that an alert can be written.
+//! Collects the facts that the metrics page and the exporter show. Series that were never counted are left out, except the gauges and the
+//! counters without many labels, which are there from the start so that an alert can be written.
 
-use std::fmt::Write;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::code::ErrorCode;
 use super::event::{Ending, MethodClass};
+use super::exported::{Exported, Signal};
+use super::facts::{Family, Kind, Sample, Totals, Value};
 use super::metrics::{
-    BOUNDS, CLASSES, Counter, Gauge, Gauges, Histogram, KINDS, METHODS, Metrics, ROUTES, SIDES,
-    Shard,
+    CLASSES, Counter, Gauge, Gauges, Histogram, KINDS, METHODS, Metrics, ROUTES, SIDES, Shard,
 };
 use super::published::KeyFetch;
 use crate::decide::Reason;
@@ -18,29 +18,28 @@ use crate::side::Side;
 
 const CLASS_NAMES: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-pub(super) fn page(metrics: &Metrics, gauges: &Gauges) -> String {
-    let mut page = Page { text: String::with_capacity(16 * 1024) };
+pub(super) fn facts(metrics: &Metrics, gauges: &Gauges) -> Vec<Family> {
+    let mut page = Page { families: Vec::with_capacity(64) };
     page.rollout(gauges);
     page.requests(metrics);
     page.upstream(metrics);
     page.errors(metrics);
     page.decisions(metrics);
+    page.resources(metrics);
     page.counters(metrics);
     page.open(metrics);
     page.published(gauges);
+    page.telemetry(metrics, gauges);
     page.process(gauges);
-    page.text
+    page.families
 }
 
+/// What was collected; a sample belongs to the family that was begun last.
 struct Page {
-    text: String,
+    families: Vec<Family>,
 }
 
-/// One histogram, added up over the shards.
-struct Totals {
-    buckets: [u64; BOUNDS.len() + 1],
-    sum: Duration,
-}
+type Labels = Vec<(&'static str, String)>;
 
 impl Page {
     fn rollout(&mut self, gauges: &Gauges) {
@@ -51,12 +50,12 @@ impl Page {
         );
         self.family(
             "cutover_rollout_forced",
-            "gauge",
+            Kind::Gauge,
             "1 for the side that everybody is forced to.",
         );
         for side in Side::ALL {
             let forced = u64::from(gauges.force == Some(side));
-            self.sample("cutover_rollout_forced", &format!("side=\"{side}\""), forced);
+            self.sample(of_side(side), forced);
         }
         self.gauge(
             "cutover_config_epoch",
@@ -75,14 +74,14 @@ impl Page {
                 seconds,
             );
         }
-        self.family("cutover_config_reloads_total", "counter", "Reloads by their result.");
+        self.family("cutover_config_reloads_total", Kind::Counter, "Reloads by their result.");
         for (result, n) in [("success", gauges.reloads), ("failure", gauges.reload_failures)] {
-            self.sample("cutover_config_reloads_total", &format!("result=\"{result}\""), n);
+            self.sample(vec![("result", result.to_owned())], n);
         }
     }
 
     fn requests(&mut self, metrics: &Metrics) {
-        let cells: Vec<(String, Totals)> = (0..SIDES * ROUTES * METHODS * CLASSES)
+        let cells: Vec<(Labels, Totals)> = (0..SIDES * ROUTES * METHODS * CLASSES)
             .filter_map(|i| {
                 let totals = Totals::of(metrics, |shard| &shard.requests[i])?;
                 Some((request_labels(i), totals))
@@ -91,32 +90,32 @@ impl Page {
         let name = "cutover_requests_total";
         self.family(
             name,
-            "counter",
+            Kind::Counter,
             "Requests by the side that answered (none: the proxy itself).",
         );
         for (labels, totals) in &cells {
-            self.sample(name, labels, totals.count());
+            self.sample(labels.clone(), totals.count());
         }
         self.histogram(
             "cutover_request_duration_seconds",
             "From a request's head to the end of its answer.",
-            &cells,
+            cells,
         );
     }
 
     fn upstream(&mut self, metrics: &Metrics) {
-        let cells: Vec<(String, Totals)> = (0..Side::ALL.len() * Route::ALL.len())
+        let cells: Vec<(Labels, Totals)> = (0..Side::ALL.len() * Route::ALL.len())
             .filter_map(|i| {
                 let totals = Totals::of(metrics, |shard| &shard.upstream[i])?;
                 let (side, route) =
                     (Side::ALL[i / Route::ALL.len()], Route::ALL[i % Route::ALL.len()]);
-                Some((format!("side=\"{side}\",route=\"{route}\""), totals))
+                Some((vec![("side", side.to_string()), ("route", route.to_string())], totals))
             })
             .collect();
         self.histogram(
             "cutover_upstream_duration_seconds",
             "From a request's first byte sent to a side to the head of its answer.",
-            &cells,
+            cells,
         );
     }
 
@@ -124,14 +123,31 @@ impl Page {
         let name = "cutover_errors_total";
         self.family(
             name,
-            "counter",
+            Kind::Counter,
             "The proxy's own answers, and answers that did not end well, by kind.",
         );
         for i in 0..KINDS * SIDES {
             let n = metrics.sum(|shard| &shard.errors[i]);
             if n > 0 {
-                let labels = format!("kind=\"{}\",side=\"{}\"", kind(i / SIDES), side(i % SIDES));
-                self.sample(name, &labels, n);
+                let labels = [("kind", kind(i / SIDES)), ("side", side(i % SIDES))];
+                self.sample(labels.map(|(name, value)| (name, value.to_owned())).into(), n);
+            }
+        }
+    }
+
+    fn resources(&mut self, metrics: &Metrics) {
+        let name = "cutover_resource_requests_total";
+        self.family(
+            name,
+            Kind::Counter,
+            "REST requests that a side served, by the table or function of the schema map.",
+        );
+        for (kind, resource, counts) in metrics.resources() {
+            for side in Side::ALL {
+                let mut labels =
+                    vec![("kind", kind.as_str().to_owned()), ("name", resource.to_string())];
+                labels.extend(of_side(side));
+                self.sample(labels, counts[side]);
             }
         }
     }
@@ -140,15 +156,16 @@ impl Page {
         let name = "cutover_decisions_total";
         self.family(
             name,
-            "counter",
+            Kind::Counter,
             "Decisions by the rule that made them and the side they chose.",
         );
         for (r, reason) in Reason::ALL.into_iter().enumerate() {
             for (s, side) in Side::ALL.into_iter().enumerate() {
                 let n = metrics.sum(|shard| &shard.decisions[r * Side::ALL.len() + s]);
                 if n > 0 {
-                    let labels = format!("reason=\"{}\",side=\"{side}\"", reason.as_str());
-                    self.sample(name, &labels, n);
+                    let labels =
+                        vec![("reason", reason.as_str().to_owned()), ("side", side.to_string())];
+                    self.sample(labels, n);
                 }
             }
         }
@@ -157,12 +174,13 @@ impl Page {
     fn counters(&mut self, metrics: &Metrics) {
         let mut last = "";
         for (i, counter) in Counter::ALL.into_iter().enumerate() {
-            let (name, help, side) = counter_facts(counter);
+            let Some((name, help, side)) = counter_facts(counter) else { continue };
             if name != last {
-                self.family(name, "counter", help);
+                self.family(name, Kind::Counter, help);
                 last = name;
             }
-            self.sample(name, &side_label(side), metrics.sum(|shard| &shard.counters[i]));
+            let labels = side.map(of_side).unwrap_or_default();
+            self.sample(labels, metrics.sum(|shard| &shard.counters[i]));
         }
     }
 
@@ -171,38 +189,63 @@ impl Page {
         for gauge in Gauge::ALL {
             let (name, help, side) = gauge_facts(gauge);
             if name != last {
-                self.family(name, "gauge", help);
+                self.family(name, Kind::Gauge, help);
                 last = name;
             }
-            self.sample(name, &side_label(side), metrics.gauge(gauge));
+            self.sample(side.map(of_side).unwrap_or_default(), metrics.gauge(gauge));
         }
     }
 
     fn published(&mut self, gauges: &Gauges) {
         let name = "cutover_jwks_fetches_total";
-        self.family(name, "counter", "Fetches of a project's published keys, by their outcome.");
+        self.family(
+            name,
+            Kind::Counter,
+            "Fetches of a project's published keys, by their outcome.",
+        );
         for side in Side::ALL {
             for (outcome, n) in KeyFetch::ALL.iter().zip(gauges.published[side].fetches) {
-                let labels = format!("side=\"{side}\",result=\"{}\"", outcome.as_str());
-                self.sample(name, &labels, n);
+                let mut labels = of_side(side);
+                labels.push(("result", outcome.as_str().to_owned()));
+                self.sample(labels, n);
             }
         }
         let name = "cutover_jwks_age_seconds";
-        self.family(name, "gauge", "Since a project's published keys were last fetched.");
+        self.family(name, Kind::Gauge, "Since a project's published keys were last fetched.");
         for side in Side::ALL {
             if let Some(age) = gauges.published[side].age {
-                self.sample(name, &format!("side=\"{side}\""), age.as_secs_f64());
+                self.sample(of_side(side), age.as_secs_f64());
+            }
+        }
+    }
+
+    fn telemetry(&mut self, metrics: &Metrics, gauges: &Gauges) {
+        let Exported { failed_spans, exports } = gauges.telemetry;
+        self.family(
+            "cutover_telemetry_dropped_total",
+            Kind::Counter,
+            "Spans that no collector got: no room in the queue, or not taken.",
+        );
+        let lost = metrics.sum(|shard| &shard.counters[Counter::SpansLost.index()]);
+        for (reason, n) in [("queue", lost), ("export", failed_spans)] {
+            self.sample(vec![("reason", reason.to_owned())], n);
+        }
+        self.family(
+            "cutover_telemetry_exports_total",
+            Kind::Counter,
+            "Exports over OTLP, by what was sent and whether it was taken.",
+        );
+        for (signal, counts) in Signal::ALL.into_iter().zip(exports) {
+            for (result, n) in [("success", counts.taken), ("failure", counts.failed)] {
+                let labels = [("signal", signal.as_str()), ("result", result)];
+                self.sample(labels.map(|(name, value)| (name, value.to_owned())).into(), n);
             }
         }
     }
 
     fn process(&mut self, gauges: &Gauges) {
-        self.family("cutover_build_info", "gauge", "Always 1; the version is the label.");
-        self.sample(
-            "cutover_build_info",
-            concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
-            1,
-        );
+        self.family("cutover_build_info", Kind::Gauge, "Always 1; the version is the label.");
+        self.sample(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1_u64);
         self.gauge(
             "cutover_draining",
             "1 while the proxy is stopping.",
@@ -222,51 +265,31 @@ impl Page {
         }
     }
 
-    fn histogram(&mut self, name: &str, help: &str, cells: &[(String, Totals)]) {
-        self.family(name, "histogram", help);
+    fn histogram(&mut self, name: &'static str, help: &'static str, cells: Vec<(Labels, Totals)>) {
+        self.family(name, Kind::Histogram, help);
         for (labels, totals) in cells {
-            let mut below = 0;
-            for (bound, n) in BOUNDS.iter().zip(totals.buckets) {
-                below += n;
-                self.line(format_args!(
-                    "{name}_bucket{{{labels},le=\"{}\"}} {below}",
-                    bound.as_secs_f64()
-                ));
-            }
-            let count = totals.count();
-            self.line(format_args!("{name}_bucket{{{labels},le=\"+Inf\"}} {count}"));
-            self.line(format_args!("{name}_sum{{{labels}}} {}", totals.sum.as_secs_f64()));
-            self.line(format_args!("{name}_count{{{labels}}} {count}"));
+            self.sample(labels, Value::Histogram(totals));
         }
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.family(name, "gauge", help);
-        self.sample(name, "", value);
+    fn gauge(&mut self, name: &'static str, help: &'static str, value: impl Into<Value>) {
+        self.family(name, Kind::Gauge, help);
+        self.sample(Vec::new(), value);
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.family(name, "counter", help);
-        self.sample(name, "", value);
+    fn counter(&mut self, name: &'static str, help: &'static str, value: impl Into<Value>) {
+        self.family(name, Kind::Counter, help);
+        self.sample(Vec::new(), value);
     }
 
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP {name} {help}"));
-        self.line(format_args!("# TYPE {name} {kind}"));
+    fn family(&mut self, name: &'static str, kind: Kind, help: &'static str) {
+        self.families.push(Family { name, kind, help, samples: Vec::new() });
     }
 
-    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
-        if labels.is_empty() {
-            self.line(format_args!("{name} {value}"));
-        } else {
-            self.line(format_args!("{name}{{{labels}}} {value}"));
+    fn sample(&mut self, labels: Labels, value: impl Into<Value>) {
+        if let Some(family) = self.families.last_mut() {
+            family.samples.push(Sample { labels, value: value.into() });
         }
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing to a String can't fail.
-        self.text.write_fmt(line).ok();
-        self.text.push('\n');
     }
 }
 
@@ -280,18 +303,19 @@ impl Totals {
             Self { buckets, sum: Duration::from_nanos(sum(&|histogram| &histogram.sum_nanos)) };
         (totals.count() > 0).then_some(totals)
     }
-
-    fn count(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
 }
 
-fn request_labels(i: usize) -> String {
+fn request_labels(i: usize) -> Labels {
     let (rest, class) = (i / CLASSES, CLASS_NAMES[i % CLASSES]);
     let (rest, method) = (rest / METHODS, MethodClass::ALL[rest % METHODS].as_str());
     let route = Route::ALL.get(rest % ROUTES).map_or("other", |route| route.as_str());
     let side = side(rest / ROUTES);
-    format!("side=\"{side}\",route=\"{route}\",method=\"{method}\",status=\"{class}\"")
+    let labels = [("side", side), ("route", route), ("method", method), ("status", class)];
+    labels.map(|(name, value)| (name, value.to_owned())).into()
+}
+
+fn of_side(side: Side) -> Labels {
+    vec![("side", side.to_string())]
 }
 
 fn side(i: usize) -> &'static str {
@@ -305,13 +329,10 @@ fn kind(i: usize) -> &'static str {
     }
 }
 
-fn side_label(side: Option<Side>) -> String {
-    side.map_or_else(String::new, |side| format!("side=\"{side}\""))
-}
-
-/// Name, help, side.
-const fn counter_facts(counter: Counter) -> (&'static str, &'static str, Option<Side>) {
-    match counter {
+/// Name, help, side; `None` where the counter is one of several in a family.
+const fn counter_facts(counter: Counter) -> Option<(&'static str, &'static str, Option<Side>)> {
+    Some(match counter {
+        Counter::SpansLost => return None,
         Counter::ClientConnected => {
             ("cutover_client_connections_accepted_total", "Client connections accepted.", None)
         }
@@ -358,7 +379,7 @@ const fn counter_facts(counter: Counter) -> (&'static str, &'static str, Option<
             "WebSockets of a side closed with 1012 because their user changed side.",
             Some(side),
         ),
-    }
+    })
 }
 
 /// Name, help, side.

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
+use crate::counted::{Kind, Names};
 use crate::decide::percentage::Percentage;
 use crate::observe::Finished;
 use crate::observe::process::Process;
+use crate::side::Pair;
 
 /// Name with labels, and value.
 type Samples = BTreeMap<String, f64>;
@@ -127,6 +129,43 @@ fn one_event_counts_everything_that_is_known_of_the_request() {
     ] {
         assert_eq!(samples.get(series), Some(&n), "{series}");
     }
+}
+
+#[test]
+fn requests_are_counted_by_the_names_of_the_operators_map() {
+    let names = std::sync::Arc::new(Names::new(2));
+    let metrics = Metrics::counting(2, std::sync::Arc::clone(&names));
+    let map = [(Kind::Table, "todos"), (Kind::Table, "a\"b\\"), (Kind::Function, "match")];
+    let slots = names.assign(map);
+    let count = |worker: usize, side, counted| {
+        let counted = Some(counted);
+        metrics
+            .shard(worker)
+            .finish(&Finished { counted, ..finished(side, MethodClass::Get, 200, 1) });
+    };
+    count(0, Some(Side::Old), slots.of(Kind::Table, Some(0)));
+    count(1, Some(Side::Old), slots.of(Kind::Table, Some(0)));
+    count(1, Some(Side::New), slots.of(Kind::Table, Some(1)));
+    count(1, Some(Side::New), slots.of(Kind::Function, Some(2)));
+    count(1, None, slots.of(Kind::Table, Some(0)));
+    let (_, samples) = parse(&metrics.render(&gauges()));
+    for (labels, n) in [
+        ("kind=\"table\",name=\"todos\",side=\"old\"", 2.0),
+        ("kind=\"table\",name=\"todos\",side=\"new\"", 0.0),
+        ("kind=\"table\",name=\"a\\\"b\\\\\",side=\"new\"", 1.0),
+        // There was no room for it.
+        ("kind=\"function\",name=\"other\",side=\"new\"", 1.0),
+    ] {
+        let series = format!("cutover_resource_requests_total{{{labels}}}");
+        assert_eq!(samples.get(&series), Some(&n), "{series}");
+    }
+    let listed: Vec<_> = metrics
+        .resources()
+        .into_iter()
+        .map(|(kind, name, n)| (kind, name.to_string(), n))
+        .collect();
+    assert_eq!(listed[1], (Kind::Table, "todos".to_owned(), Pair { old: 2, new: 0 }));
+    assert_eq!(listed.len(), 3, "what was never asked for is left out");
 }
 
 #[test]

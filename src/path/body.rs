@@ -3,7 +3,8 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -16,7 +17,9 @@ use crate::accept::wire::Wire;
 use crate::forward::response_body::ResponseBody;
 use crate::observe::code::ErrorCode;
 use crate::observe::metrics::Held;
+use crate::observe::span::Traced;
 use crate::observe::{Ending, Finished, Gauge, log};
+use crate::trace::Context;
 
 /// nginx's code for a client that went away before its answer: nobody sees it, but the log needs a number.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -28,6 +31,8 @@ pub struct Record {
     pub finished: Finished,
     /// What is only logged; `None` when it is not.
     line: Option<Line>,
+    /// What its spans are made of; `None` when it has none.
+    pub(super) traced: Option<Box<Traced>>,
     started: Instant,
     worker: Rc<Worker>,
     wire: Arc<Wire>,
@@ -39,6 +44,7 @@ struct Line {
     method: Method,
     target: Option<PathAndQuery>,
     request_id: HeaderValue,
+    trace: Context,
 }
 
 impl Record {
@@ -52,6 +58,7 @@ impl Record {
         Self {
             finished,
             line: None,
+            traced: None,
             started: Instant::now(),
             worker: Rc::clone(worker),
             wire: Arc::clone(wire),
@@ -65,14 +72,22 @@ impl Record {
         method: &Method,
         target: Option<&PathAndQuery>,
         request_id: &HeaderValue,
+        trace: Context,
     ) {
         if self.worker.shared.access_log {
             self.line = Some(Line {
                 method: method.clone(),
                 target: target.cloned(),
                 request_id: request_id.clone(),
+                trace,
             });
         }
+    }
+
+    /// What is remembered for the spans, and the request's age; `None` when it has none.
+    pub(super) fn traced(&mut self) -> Option<(&mut Traced, Duration)> {
+        let traced = self.traced.as_deref_mut()?;
+        Some((traced, self.started.elapsed()))
     }
 }
 
@@ -89,7 +104,11 @@ impl Drop for Record {
         if let Some(line) = &self.line {
             let target = line.target.as_ref().map_or("", PathAndQuery::as_str);
             let id = line.request_id.to_str().unwrap_or_default();
-            log::access(&self.finished, &line.method, target, id);
+            log::access(&self.finished, &line.method, target, id, line.trace);
+        }
+        if let (Some(mut traced), Some(spans)) = (self.traced.take(), &self.worker.shared.spans) {
+            traced.finished = self.finished;
+            spans.send(traced, &self.worker.shard);
         }
     }
 }
@@ -133,7 +152,7 @@ impl Body for AnswerBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let own = match &mut self.source {
             Source::Own(bytes) | Source::Begun(bytes, _) => std::mem::take(bytes),

@@ -68,25 +68,25 @@ impl Path {
         mut asked: Asked,
         caller: &Caller,
         decision: Decision,
-        said: Said,
+        mut said: Said,
         spare: Option<Spare>,
     ) -> Result<Answered, Refusal> {
         self.record.finished.left_alone = said.left_alone;
+        self.record.finished.counted = said.counted;
         if let Some(upgrade) = asked.upgrade.take() {
             return self.open_websocket(upgrade, asked, caller, decision, said).await;
         }
         let limits = self.snapshot.accept.limits;
-        let settings = &self.snapshot.forward;
-        let timeout = if asked.route == Route::Functions {
-            settings.functions_timeout
-        } else {
-            settings.timeout
+        let timeout = match asked.route {
+            Route::Functions => self.snapshot.forward.functions_timeout,
+            _ => self.snapshot.forward.timeout,
         };
         let expects = said
             .headers
             .get(header::EXPECT)
             .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let (gate, continued) = expects.then(Gate::new).unzip();
+        self.begin_try(decision.side, &mut said);
         let Said { method, target, headers, body, undo, .. } = said;
         let (body, body_state) = match (body, asked.body.take()) {
             (Some(body), _) => RequestBody::read(body),
@@ -98,6 +98,7 @@ impl Path {
         let is_repeatable = may_repeat(asked.route);
         let outgoing =
             Outgoing { method, target, headers, body, body_state, continued, is_repeatable };
+        let settings = &self.snapshot.forward;
         let sent = self.worker.pool.send(decision.side, settings, timeout, outgoing).await;
         match (sent, spare) {
             (Ok(answer), spare) => {
@@ -112,6 +113,7 @@ impl Path {
             }
             (Err(error @ ForwardError::Connect(_)), Some(Spare { headers, for_old: true, .. })) => {
                 tracing::warn!(%error, "new can't be reached; old answers this read");
+                self.try_unreachable();
                 self.record.finished.side = Some(Side::Old);
                 self.record.finished.fell_back = true;
                 self.ask(Asked { headers, ..asked }, caller, Side::Old, timeout).await
@@ -128,8 +130,9 @@ impl Path {
         side: Side,
         timeout: Duration,
     ) -> Result<Answered, Refusal> {
-        let Said { method, target, headers, undo, .. } =
-            self.rewrite(&mut asked, caller, side).await?;
+        let mut said = self.rewrite(&mut asked, caller, side).await?;
+        self.begin_try(side, &mut said);
+        let Said { method, target, headers, undo, .. } = said;
         let (body, body_state) = RequestBody::none();
         let is_repeatable = may_repeat(asked.route);
         let outgoing =
@@ -141,6 +144,7 @@ impl Path {
     }
 
     fn answered(&mut self, side: Side, answer: Answer, undo: Undo, timeout: Duration) -> Answered {
+        self.try_answered(&answer);
         self.record.finished.upstream_elapsed = Some(answer.sent_at.elapsed());
         self.record.finished.retried = answer.retried;
         if answer.request_body != Uploaded::Whole {
@@ -159,7 +163,7 @@ impl Path {
             ForwardError::Body(_) => {}
             _ => tracing::warn!(%side, %error, "no answer from the side"),
         }
-        Refusal::from(error)
+        self.try_failed(error)
     }
 
     /// Passes a WebSocket's handshake on; the tunnel then lives on its own.
@@ -169,10 +173,11 @@ impl Path {
         asked: Asked,
         caller: &Caller,
         decision: Decision,
-        said: Said,
+        mut said: Said,
     ) -> Result<Answered, Refusal> {
-        let settings = &self.snapshot.forward;
+        self.begin_try(decision.side, &mut said);
         let Said { method, target, headers, undo, .. } = said;
+        let settings = &self.snapshot.forward;
         let sent_at = Instant::now();
         let sent =
             self.worker.pool.send_upgrade(decision.side, settings, method, target, headers).await;

@@ -15,6 +15,7 @@ mod restore;
 mod rewrite;
 mod storage;
 mod tokens;
+mod traced;
 pub mod worker;
 
 use std::net::IpAddr;
@@ -51,6 +52,7 @@ use crate::rewrite::{functions, storage as buckets};
 use crate::route::Route;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
+use crate::trace::{Sampler, TRACEPARENT, Trace};
 use body::{AnswerBody, Record, Source};
 use refusal::Refusal;
 use worker::{Taken, Worker};
@@ -79,6 +81,7 @@ struct About {
     /// The answer is a preflight's, with CORS headers of its own.
     is_preflight: bool,
     request_id: HeaderValue,
+    trace: Trace,
     /// Random bits of this request: its id, its trace, its bucket if nobody asks.
     random: u128,
 }
@@ -143,11 +146,13 @@ pub async fn handle(
 ) -> Response<AnswerBody> {
     let snapshot = worker.snapshot();
     let record = Record::begin(&worker, &client.wire, request.method(), snapshot.epoch);
-    let about = About::of(&request, &client, &snapshot.accept.trusted_proxies);
+    let sampler = worker.shared.spans.is_some().then_some(snapshot.sampler);
+    let about = About::of(&request, &client, &snapshot.accept.trusted_proxies, sampler);
     let mut path = Path { worker, client, snapshot, about, record };
     // Of a request that the guard refused, method and path are not known: the parser saw a stand-in.
     let target = request.uri().path_and_query().filter(|_| path.refused(&request).is_none());
-    path.record.line(request.method(), target, &path.about.request_id);
+    path.record.line(request.method(), target, &path.about.request_id, path.about.trace.own);
+    path.trace(&request, target);
     let (mut parts, source) = match path.walk(request).await {
         Ok(answer) => answer,
         Err(stop) => path.answer_itself(stop),
@@ -310,7 +315,12 @@ impl Asked {
 }
 
 impl About {
-    fn of(request: &Request<Incoming>, client: &Client, trusted: &[IpNet]) -> Self {
+    fn of(
+        request: &Request<Incoming>,
+        client: &Client,
+        trusted: &[IpNet],
+        sampler: Option<Sampler>,
+    ) -> Self {
         let random = rand::random();
         let host = || {
             request
@@ -328,6 +338,7 @@ impl About {
             has_body: !http_body::Body::is_end_stream(request.body()),
             is_preflight: false,
             request_id: headers::request_id(request.headers(), random),
+            trace: Trace::of(request.headers().get(TRACEPARENT), random, sampler),
             random,
         }
     }

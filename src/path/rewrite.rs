@@ -8,17 +8,19 @@ use http::{HeaderMap, Method};
 use super::refusal::Refusal;
 use super::worker::Worker;
 use super::{About, Asked, Caller, Names, Path};
+use crate::counted::Slot;
 use crate::identify::credentials::{Bearer, Credentials};
 use crate::observe::ErrorCode;
 use crate::rewrite::headers::{self as rewriting, ClientFacts, REQUEST_ID};
 use crate::rewrite::keys;
-use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, RestRestore, translate};
+use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, Resource, RestRestore, translate};
 use crate::rewrite::{auth, functions, storage};
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
 use crate::tokens::Mode;
+use crate::trace::{Context, Trace};
 
 /// A request as its side says it.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(super) struct Said {
     pub(super) body: Option<Bytes>,
     /// The query had something that the translation does not know.
     pub(super) left_alone: bool,
+    /// Where it is counted, if it is about a table or a function of REST.
+    pub(super) counted: Option<Slot>,
     /// Nothing of it may change: the client has signed it.
     is_sealed: bool,
 }
@@ -41,8 +45,7 @@ pub(super) struct Own<'a> {
     /// Whether the client speaks TLS to us.
     pub(super) is_secure: bool,
     pub(super) request_id: &'a HeaderValue,
-    /// Random bits for a trace, where the client has none.
-    pub(super) random: u128,
+    pub(super) trace: Trace,
 }
 
 /// What undoes the rewriting in the response.
@@ -54,6 +57,15 @@ pub(super) struct Undo {
     pub(super) storage: Option<storage::Restore>,
 }
 
+impl Said {
+    /// Names a place in the trace for the side. What a client has signed stays, its `traceparent` too.
+    pub(super) fn trace(&mut self, trace: &Trace, place: Context) {
+        if trace.parent.is_none() || !self.is_sealed {
+            trace.write(place, &mut self.headers);
+        }
+    }
+}
+
 impl Path {
     /// Phase 4. Takes the request's headers.
     pub(super) async fn rewrite(
@@ -62,8 +74,8 @@ impl Path {
         caller: &Caller,
         side: Side,
     ) -> Result<Said, Refusal> {
-        let About { public, request_id, random, .. } = &self.about;
-        let own = Own { is_secure: public.is_secure, request_id, random: *random };
+        let About { public, request_id, trace, .. } = &self.about;
+        let own = Own { is_secure: public.is_secure, request_id, trace: *trace };
         self.worker.rewrite(&self.snapshot, asked, caller, side, own).await
     }
 }
@@ -89,7 +101,7 @@ impl Worker {
             said.headers.insert(header::AUTHORIZATION, bearer(&token)?);
         }
         said.headers.insert(REQUEST_ID, own.request_id.clone());
-        rewriting::begin_trace(&mut said.headers, own.random);
+        said.trace(&own.trace, own.trace.own);
         Ok(said)
     }
 }
@@ -110,7 +122,10 @@ pub(super) fn say(
     side: Side,
     is_secure: bool,
 ) -> Result<Said, Refusal> {
-    let translated = match asked.resource(snapshot) {
+    let resource = asked.resource(snapshot);
+    let counted = resource.as_ref().and_then(Resource::counted);
+    let counted = counted.map(|(kind, line)| snapshot.counted.of(kind, line));
+    let translated = match resource {
         Some(resource) => Some(translate(&snapshot.rewrite, &resource, &asked.rest(), side)?),
         None => None,
     };
@@ -162,7 +177,8 @@ pub(super) fn say(
         Some(stored) => stored.finish(&mut headers, asked.names.as_ref()),
     };
     let undo = Undo { rest, storage };
-    Ok(Said { method: asked.method.clone(), target, headers, body, undo, left_alone, is_sealed })
+    let method = asked.method.clone();
+    Ok(Said { method, target, headers, body, undo, left_alone, counted, is_sealed })
 }
 
 /// A request to storage, said.

@@ -14,6 +14,7 @@ use super::published::PublishedKeys;
 use crate::forward::pool::Pool;
 use crate::identify::cache::TokenCache;
 use crate::observe::Shard;
+use crate::observe::span::Spans;
 use crate::snapshot::Snapshot;
 use crate::tokens::cache::ExchangeCache;
 
@@ -32,6 +33,8 @@ pub struct Shared {
     pub drain: watch::Receiver<bool>,
     /// Whether each request is logged.
     pub access_log: bool,
+    /// Where requests go that are traced; `None`: none is.
+    pub spans: Option<Spans>,
     /// Over how long the sockets whose user changed side are spread.
     pub socket_drain: Duration,
     /// Over how long all sockets are spread when the proxy stops.

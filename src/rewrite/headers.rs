@@ -38,8 +38,6 @@ pub const OVERRIDE_SIDE: HeaderName = HeaderName::from_static("x-cutover-side");
 pub const OVERRIDE_TOKEN: HeaderName = HeaderName::from_static("x-cutover-override-token");
 /// Kept or made, and passed on.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// W3C trace context, kept or begun.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 const X_FORWARDED: &str = "x-forwarded-";
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -151,29 +149,6 @@ pub fn request_id(headers: &HeaderMap, made: u128) -> HeaderValue {
     }
 }
 
-/// Begins a trace where the client has none that can be read (W3C Trace Context 2.2); not sampled, which is for whoever measures
-/// to decide.
-pub fn begin_trace(headers: &mut HeaderMap, made: u128) {
-    let is_valid = |value: &HeaderValue| {
-        let bytes = value.as_bytes();
-        bytes.len() >= 55
-            && [2, 35, 52].iter().all(|at| bytes.get(*at) == Some(&b'-'))
-            && bytes.get(3..35).is_some_and(|id| id.iter().any(|byte| *byte != b'0'))
-            && !bytes.starts_with(b"ff")
-    };
-    if headers.get(&TRACEPARENT).is_some_and(is_valid) {
-        return;
-    }
-    let span = (made >> 64) as u64 ^ made as u64;
-    if let Ok(value) =
-        HeaderValue::from_str(&format!("00-{:032x}-{:016x}-00", made.max(1), span.max(1)))
-    {
-        headers.insert(TRACEPARENT, value);
-    }
-    // Without a parent that can be read, its state means nothing (2.3.1).
-    headers.remove("tracestate");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_and_traces_are_kept_or_made() {
+    fn ids_are_kept_or_made() {
         assert_eq!(request_id(&headers(&[("x-request-id", "abc-1")]), 7), "abc-1");
         for bad in ["", "a b", &"x".repeat(129)] {
             assert_eq!(
@@ -275,15 +250,5 @@ mod tests {
                 "00000000000000000000000000000007"
             );
         }
-        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let mut map = headers(&[("traceparent", parent), ("tracestate", "a=b")]);
-        begin_trace(&mut map, 7);
-        assert_eq!(map, headers(&[("traceparent", parent), ("tracestate", "a=b")]));
-        let mut map = headers(&[("traceparent", "nonsense"), ("tracestate", "a=b")]);
-        begin_trace(&mut map, 7);
-        assert_eq!(
-            map,
-            headers(&[("traceparent", "00-00000000000000000000000000000007-0000000000000007-00")])
-        );
     }
 }

@@ -14,6 +14,7 @@ use super::query::{Span, Splices, encode_segment};
 use super::schema::SchemaMap;
 use super::scope::{Rewritten, Scope, Way};
 use super::{CrossSchemaEmbeds, Settings, Unmapped};
+use crate::counted;
 use crate::side::Side;
 
 mod refusal;
@@ -82,6 +83,7 @@ pub struct Resource<'m> {
     pub kind: Kind,
     domain: Option<&'m str>,
     label: &'m str,
+    line: Option<u32>,
 }
 
 impl<'m> Resource<'m> {
@@ -89,6 +91,16 @@ impl<'m> Resource<'m> {
     #[must_use]
     pub const fn domain(&self) -> Option<&'m str> {
         self.domain
+    }
+
+    /// What is counted: a table or a function, and the number of its entry in the map if it has one.
+    #[must_use]
+    pub const fn counted(&self) -> Option<(counted::Kind, Option<u32>)> {
+        match self.kind {
+            Kind::Root => None,
+            Kind::Table => Some((counted::Kind::Table, self.line)),
+            Kind::Function => Some((counted::Kind::Function, self.line)),
+        }
     }
 
     /// A name of bounded variety for logs and metrics: the map's own entry, never the client's text.
@@ -104,7 +116,7 @@ pub fn resolve<'m>(settings: &'m Settings, asked: &Asked<'_>) -> Resource<'m> {
     let map = &settings.map;
     let dialect = dialect(map, asked);
     let (kind, segment) = segment(asked.tail);
-    let unnamed = |domain, label| Resource { dialect, kind, domain, label };
+    let unnamed = |domain, label| Resource { dialect, kind, domain, label, line: None };
     let name = segment.decode(asked.tail);
     let names = if kind == Kind::Function { map.functions() } else { map.tables() };
     let old = match dialect {
@@ -117,7 +129,9 @@ pub fn resolve<'m>(settings: &'m Settings, asked: &Asked<'_>) -> Resource<'m> {
         Dialect::Domain(schema) => name.as_deref().and_then(|name| names.to_old(schema, name)),
     };
     match (old.and_then(|old| names.to_new(old)), dialect) {
-        (Some(place), _) => unnamed(map.domain(place.schema), place.label),
+        (Some(place), _) => {
+            Resource { line: Some(place.line), ..unnamed(map.domain(place.schema), place.label) }
+        }
         (None, Dialect::Domain(schema)) => unnamed(Some(schema), "unmapped"),
         (None, _) => unnamed(None, "unmapped"),
     }

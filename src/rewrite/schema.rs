@@ -10,6 +10,8 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use http::HeaderValue;
 
+use crate::counted::Kind;
+
 /// One line of `[schema.tables]` or `[schema.functions]`, as the operator wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -62,6 +64,8 @@ pub struct Place<'m, 'n> {
     pub name: &'n str,
     /// The entry as the operator wrote it, functions with `rpc/` before it: of bounded variety, for logs.
     pub label: &'m str,
+    /// The number of the entry, as [`SchemaMap::lines`] counts.
+    pub line: u32,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +76,8 @@ struct Maps {
     domains: BTreeMap<String, Option<HeaderValue>>,
     tables: Names,
     functions: Names,
+    /// The entries, as the operator wrote them.
+    lines: Vec<(Kind, String)>,
 }
 
 /// One line of the map, for those who go through all of it.
@@ -103,6 +109,7 @@ struct Line {
     schema: String,
     name: String,
     label: String,
+    number: u32,
 }
 
 impl SchemaMap {
@@ -128,8 +135,9 @@ impl SchemaMap {
                 .chain(functions)
                 .map(|e| (e.schema.clone(), HeaderValue::from_str(&e.schema).ok()))
                 .collect(),
-            tables: Names::build("", tables, &mut faults),
-            functions: Names::build("rpc/", functions, &mut faults),
+            tables: Names::build("", 0, tables, &mut faults),
+            functions: Names::build("rpc/", tables.len(), functions, &mut faults),
+            lines: lines(Kind::Table, tables).chain(lines(Kind::Function, functions)).collect(),
         };
         if faults.is_empty() { Ok(Self(Arc::new(maps))) } else { Err(faults) }
     }
@@ -138,6 +146,11 @@ impl SchemaMap {
     #[must_use]
     pub fn domains(&self) -> Vec<&str> {
         self.0.domains.keys().map(String::as_str).collect()
+    }
+
+    /// Every entry in the operator's own words (a prefix with its `*`), tables before functions; a [`Place`] names its own by its number.
+    pub fn lines(&self) -> impl Iterator<Item = (Kind, &str)> {
+        self.0.lines.iter().map(|(kind, name)| (*kind, name.as_str()))
     }
 
     /// The schema that was split.
@@ -178,10 +191,10 @@ impl SchemaMap {
 }
 
 impl Names {
-    fn build(label: &str, entries: &[Entry], faults: &mut Vec<MapFault>) -> Self {
+    fn build(label: &str, first: usize, entries: &[Entry], faults: &mut Vec<MapFault>) -> Self {
         let mut names = Self::default();
-        for entry in entries {
-            names.add(label, entry, faults);
+        for (number, entry) in (first..).zip(entries) {
+            names.add(label, number, entry, faults);
         }
         names.prefix_lengths = names.prefixes.keys().map(String::len).collect();
         names.prefix_lengths.sort_unstable_by(|a, b| b.cmp(a));
@@ -190,7 +203,7 @@ impl Names {
         names
     }
 
-    fn add(&mut self, label: &str, entry: &Entry, faults: &mut Vec<MapFault>) {
+    fn add(&mut self, label: &str, number: usize, entry: &Entry, faults: &mut Vec<MapFault>) {
         let (stem, is_prefix) = match entry.old.strip_suffix('*') {
             Some(stem) => (stem, true),
             None => (entry.old.as_str(), false),
@@ -210,6 +223,7 @@ impl Names {
             schema: entry.schema.clone(),
             name: name.to_owned(),
             label: format!("{label}{}", entry.old),
+            number: u32::try_from(number).unwrap_or(u32::MAX),
         };
         let map = if is_prefix { &mut self.prefixes } else { &mut self.to_new };
         map.insert(stem.to_owned(), line);
@@ -270,13 +284,14 @@ impl Names {
     /// Where an old name is on new. An exact entry wins over a prefix, a longer prefix over a shorter one.
     #[must_use]
     pub fn to_new<'m: 'n, 'n>(&'m self, old: &'n str) -> Option<Place<'m, 'n>> {
-        if let Some(Line { schema, name, label }) = self.to_new.get(old) {
-            return Some(Place { schema, name, label });
+        if let Some(Line { schema, name, label, number }) = self.to_new.get(old) {
+            return Some(Place { schema, name, label, line: *number });
         }
         self.prefix_of(old).map(|line| Place {
             schema: &line.schema,
             name: old,
             label: &line.label,
+            line: line.number,
         })
     }
 
@@ -297,6 +312,10 @@ impl Names {
             .filter_map(|length| old.get(..*length))
             .find_map(|prefix| self.prefixes.get(prefix))
     }
+}
+
+fn lines(kind: Kind, entries: &[Entry]) -> impl Iterator<Item = (Kind, String)> {
+    entries.iter().map(move |entry| (kind, entry.old.clone()))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
 
+use crate::support::eventually;
 use crate::support::upstream::response;
 use crate::support::world::World;
 
@@ -211,4 +212,34 @@ async fn unmapped_tables_are_404_json_when_refused() {
     let world = World::start().rollout(100).set("schema.unmapped", "\"refuse\"").await;
     world.as_user("ada").get("/rest/v1/unheard_of").await.refused(404, "CUT4041");
     assert_eq!(world.new.count(), 0);
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_table_and_a_reload_neither_loses_nor_mixes_them() {
+    let world = World::start().set("workers", "2").await;
+    let count = async |kind: &str, name: &str, side: &str| {
+        let labels = format!("kind=\"{kind}\",name=\"{name}\",side=\"{side}\"");
+        world.metric("cutover_resource_requests_total", &labels).await
+    };
+    let user = world.as_user("ada");
+    user.get("/rest/v1/vendor_api_keys").await.served_by(Side::Old);
+    // Another dialect, the same table.
+    user.clone().with("accept-profile", "vendors").get("/rest/v1/api_keys").await;
+    user.post("/rest/v1/rpc/match_memories", "{}").await.served_by(Side::Old);
+    user.get("/rest/v1/nobody_knows").await.served_by(Side::Old);
+    user.get("/rest/v1/").await.served_by(Side::Old);
+    eventually("the last one to be counted", async || count("table", "other", "old").await == 1.0)
+        .await;
+    assert_eq!(count("table", "vendor_api_keys", "old").await, 2.0);
+    assert_eq!(count("function", "match_memories", "old").await, 1.0);
+    // A map with other lines before it, and then the old one again.
+    world.change("schema.tables.a_new_one", "\"app\"").await;
+    world.change("rollout.percentage", "100").await;
+    user.get("/rest/v1/vendor_api_keys").await.served_by(Side::New);
+    user.get("/rest/v1/a_new_one").await.served_by(Side::New);
+    eventually("the new one", async || count("table", "a_new_one", "new").await == 1.0).await;
+    assert_eq!(count("table", "vendor_api_keys", "new").await, 1.0);
+    assert_eq!(count("table", "vendor_api_keys", "old").await, 2.0);
+    assert_eq!(world.metric("cutover_resource_requests_total", "").await, 6.0);
+    assert!(!world.metrics().await.contains("nobody_knows"));
 }

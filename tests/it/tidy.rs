@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`) is everybody's. Rooms are in the order of
+/// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`, `counted`, `trace`) is everybody's. Rooms are in the order of
 /// the path: imports point back along it, never forward.
-const IMPORTS: [(&str, &[&str]); 19] = [
+const IMPORTS: [(&str, &[&str]); 22] = [
+    ("counted", &[]),
+    ("trace", &[]),
     ("side", &[]),
     ("route", &[]),
     ("secret", &[]),
@@ -20,6 +22,8 @@ const IMPORTS: [(&str, &[&str]); 19] = [
     ("realtime", &["decide", "identify", "rewrite"]),
     // A leaf, like a vocabulary of events: it knows what a decision is called and nothing of how it is made.
     ("observe", &["decide"]),
+    // Says in OpenTelemetry's words what `observe` has been told.
+    ("telemetry", &["decide", "observe"]),
     ("forward", &["local", "observe"]),
     ("restore", &["rewrite"]),
     (
@@ -36,7 +40,15 @@ const IMPORTS: [(&str, &[&str]); 19] = [
     (
         "config",
         &[
-            "accept", "identify", "tokens", "decide", "rewrite", "realtime", "forward", "restore",
+            "accept",
+            "identify",
+            "tokens",
+            "decide",
+            "rewrite",
+            "realtime",
+            "telemetry",
+            "forward",
+            "restore",
             "snapshot",
         ],
     ),
@@ -49,19 +61,33 @@ const IMPORTS: [(&str, &[&str]); 19] = [
         ],
     ),
     ("admin", &["config", "decide", "observe", "path", "snapshot"]),
-    ("app", &["accept", "admin", "config", "forward", "observe", "path", "snapshot", "tokens"]),
+    (
+        "app",
+        &[
+            "accept",
+            "admin",
+            "config",
+            "forward",
+            "observe",
+            "path",
+            "snapshot",
+            "telemetry",
+            "tokens",
+        ],
+    ),
 ];
 
 /// `cli` is the operator's end: it may use all but the phases themselves.
 const CLI_IMPORTS: &[&str] = &["admin", "app", "checks", "config", "decide", "observe", "path"];
 
-const VOCABULARY: [&str; 3] = ["side", "route", "secret"];
+const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
-const PURE: [&str; 29] = [
+const PURE: [&str; 44] = [
     "src/side.rs",
     "src/route.rs",
     "src/secret.rs",
+    "src/trace.rs",
     "src/snapshot.rs",
     "src/accept/framing.rs",
     "src/accept/request.rs",
@@ -78,8 +104,22 @@ const PURE: [&str; 29] = [
     "src/path/realtime/farewell.rs",
     "src/path/realtime/handshake.rs",
     "src/config/edit.rs",
+    "src/checks/plan/bodies.rs",
+    "src/checks/plan/compat.rs",
+    "src/checks/plan/findings.rs",
+    "src/checks/plan/functions.rs",
+    "src/checks/plan/grants.rs",
+    "src/checks/plan/moves.rs",
+    "src/checks/plan/quote.rs",
+    "src/checks/plan/realtime.rs",
+    "src/checks/plan/step.rs",
+    "src/checks/plan/tables.rs",
     "src/observe/code.rs",
+    "src/observe/facts.rs",
     "src/observe/redact.rs",
+    "src/telemetry/metrics.rs",
+    "src/telemetry/spans.rs",
+    "src/telemetry/value.rs",
     "src/checks/verify/compare.rs",
     "src/checks/verify/openapi.rs",
     "src/checks/verify/report.rs",

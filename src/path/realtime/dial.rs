@@ -21,6 +21,7 @@ use crate::rewrite::keys::KeyPlaces;
 use crate::route::Route;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
+use crate::trace::Trace;
 
 /// What is kept of the client's handshake, to be said to either side at any time.
 #[derive(Debug)]
@@ -32,8 +33,8 @@ pub(super) struct Opening {
     /// Whether the client speaks TLS to us.
     pub(super) is_secure: bool,
     pub(super) request_id: HeaderValue,
-    /// Random bits for a trace, where the client has none.
-    pub(super) random: u128,
+    /// Its spans at the side hang below the handshake's.
+    pub(super) trace: Trace,
 }
 
 /// Why there is no socket to a side.
@@ -103,7 +104,7 @@ async fn handshake(
     side: Side,
     key: &str,
 ) -> Result<(PathAndQuery, HeaderMap), Refusal> {
-    let Opening { target, headers, is_secure, request_id, random } = opening;
+    let Opening { target, headers, is_secure, request_id, trace } = opening;
     let credentials = Credentials::of(headers, target.query(), &snapshot.keyring);
     let caller = Caller {
         identity: facts.identity.clone(),
@@ -119,7 +120,7 @@ async fn handshake(
         body: None,
         upgrade: None,
     };
-    let own = Own { is_secure: *is_secure, request_id, random: *random };
+    let own = Own { is_secure: *is_secure, request_id, trace: *trace };
     let mut said = worker.rewrite(snapshot, &mut asked, &caller, side, own).await?;
     let headers = &mut said.headers;
     let key = HeaderValue::from_str(key).map_err(|_| Refusal::of(ErrorCode::Malformed))?;

@@ -63,7 +63,7 @@ impl Path {
             headers: asked.headers,
             is_secure: self.about.public.is_secure,
             request_id: self.about.request_id.clone(),
-            random: self.about.random,
+            trace: self.about.trace,
         };
         let beginning = Beginning {
             worker: Rc::clone(&self.worker),

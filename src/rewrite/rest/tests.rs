@@ -342,6 +342,18 @@ fn resources_have_domains_and_bounded_labels() {
         let request = get(profile, path);
         let resource = resolve(&settings, &request.asked());
         assert_eq!((resource.domain(), resource.label()), (domain, label), "{profile:?} {path}");
+        // What is counted is the same entry, by its number.
+        let entry = resource.counted().map(|(kind, line)| {
+            let entry = line.and_then(|line| settings.map.lines().nth(line as usize));
+            assert!(entry.is_none_or(|(of, _)| of == kind), "{path}");
+            entry.map(|(_, name)| name)
+        });
+        let want = match label {
+            "root" => None,
+            "unmapped" | "foreign" => Some(None),
+            _ => Some(Some(label.trim_start_matches("rpc/"))),
+        };
+        assert_eq!(entry, want, "{profile:?} {path}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests speak: a [`world::World`] with a running proxy between recording upstreams, clients that speak HTTP/1.1 byte
 //! by byte (libraries refuse to say what attackers say), and waiting for conditions instead of sleeping.
 
+pub mod collector;
 pub mod conn;
 pub mod http2;
 pub mod process;

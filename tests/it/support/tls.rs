@@ -42,7 +42,12 @@ impl Authority {
     }
 
     pub fn issues(&self, name: &str) -> Pair {
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        self.issues_until(name, CertificateParams::default().not_after)
+    }
+
+    pub fn issues_until(&self, name: &str, end: time::OffsetDateTime) -> Pair {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = end;
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         Pair { cert, key: key.serialize_pem() }
@@ -70,6 +75,21 @@ impl Authority {
     }
 }
 
+/// Accepts TLS with this certificate, offering these protocols.
+pub fn acceptor(pair: &Pair, offered: &[&str]) -> TlsAcceptor {
+    let chain = vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
 /// A request as the TLS upstream saw it.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -90,17 +110,7 @@ pub struct TlsUpstream {
 
 impl TlsUpstream {
     pub async fn start(pair: &Pair, offered: &[&str]) -> Self {
-        let chain = vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = acceptor(pair, offered);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
