@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci fmt lint unit e2e k8s alerts rules image-check fuzz fuzz-briefly build bench check clean
+.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check fuzz fuzz-briefly build bench check clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -30,6 +30,10 @@ fuzz-briefly:
 e2e: ## the end-to-end suite: real PostgreSQL, real upstreams, supabase-js and supabase-py
 	$(CARGO) build --locked --bin cutover
 	CUTOVER_BIN=$(abspath $(TARGET))/debug/cutover tests/e2e/run.sh
+
+screenshots: ## docs/console-*.png again: both projects, forty users, five minutes
+	$(CARGO) build --locked --bin cutover
+	CUTOVER_BIN=$(abspath $(TARGET))/debug/cutover tests/e2e/screenshots.sh
 
 k8s: ## the manifests: rendered, valid for three Kubernetes versions, fitting each other
 	tests/k8s/run.sh

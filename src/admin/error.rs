@@ -3,6 +3,8 @@
 //! The command line reads them back, so that it tells the operator the same words whether the proxy or it itself
 //! was asked.
 
+use std::time::Duration;
+
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
@@ -18,12 +20,14 @@ pub struct AdminError {
     message: String,
     details: Option<String>,
     hint: &'static str,
+    /// Seconds, for the Retry-After header.
+    retry_after: Option<u64>,
 }
 
 impl AdminError {
     /// Every code with its status, as `docs/errors.md` lists them.
     #[cfg(test)]
-    pub(super) const ALL: [(&str, u16); 13] = [
+    pub(super) const ALL: [(&str, u16); 15] = [
         ("CUTA400", 400),
         ("CUTA401", 401),
         ("CUTA403", 403),
@@ -36,7 +40,9 @@ impl AdminError {
         ("CUTA413", 413),
         ("CUTA422", 422),
         ("CUTA4221", 422),
+        ("CUTA429", 429),
         ("CUTA500", 500),
+        ("CUTA5031", 503),
     ];
 
     /// The query, the header or the body says something that can't be meant.
@@ -59,7 +65,7 @@ impl AdminError {
             "CUTA403",
             StatusCode::FORBIDDEN,
             message,
-            "Without a token the admin listener answers only to localhost, and never to another site's page. Configure admin.token to use another name.",
+            "The admin listener never answers to another site's page, and without a token only to localhost. Configure admin.token to use another name.",
         )
     }
 
@@ -68,7 +74,7 @@ impl AdminError {
             "CUTA404",
             StatusCode::NOT_FOUND,
             "the admin listener has no such path",
-            "It has /healthz, /readyz, /metrics, /status, /explain, /audit, /rollout and /rollout/abort.",
+            "It has / (the console), /healthz, /readyz, /metrics, /status, /explain, /audit, /rollout, /rollout/abort and /events.",
         )
     }
 
@@ -91,6 +97,32 @@ impl AdminError {
         )
     }
 
+    /// Too many wrong tokens; nobody's is looked at for a while.
+    pub(super) fn too_many_logins(wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait.as_secs().max(1)),
+            ..Self::new(
+                "CUTA429",
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many logins with a wrong token",
+                "Wait a minute. The command line and the API are not held up.",
+            )
+        }
+    }
+
+    /// Every seat before the charts is taken.
+    pub(super) fn too_many_viewers(limit: usize) -> Self {
+        Self {
+            retry_after: Some(10),
+            ..Self::new(
+                "CUTA5031",
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{limit} pages watch already"),
+                "Close some. The number can be changed and users can be explained without the charts.",
+            )
+        }
+    }
+
     pub(super) fn internal(message: String) -> Self {
         Self::new(
             "CUTA500",
@@ -106,7 +138,7 @@ impl AdminError {
         message: impl Into<String>,
         hint: &'static str,
     ) -> Self {
-        Self { code, status, message: message.into(), details: None, hint }
+        Self { code, status, message: message.into(), details: None, hint, retry_after: None }
     }
 }
 
@@ -173,6 +205,9 @@ impl IntoResponse for AdminError {
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = http::HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -1,10 +1,12 @@
 //! Who may speak to the admin listener.
 //!
-//! With a token, everybody who presents it. Without one (loopback only; the settings guarantee that), every program of
-//! this machine, but no web page: a page that an operator opens can make the browser send requests to
-//! 127.0.0.1, under its own name (DNS rebinding: the Host is foreign) or across sites (the Origin is foreign).
+//! With a token, everybody who presents it, and the console's page with a session that began with it. Without one
+//! (loopback only; the settings guarantee that), every program of this machine and the console's page. No other web
+//! page in any case: a page that an operator opens can make the browser send requests to 127.0.0.1, under its own
+//! name (DNS rebinding: the Host is foreign) or across sites (Origin and Sec-Fetch-Site say so).
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use axum::extract::{Request, State as Extract};
 use axum::middleware::Next;
@@ -12,68 +14,135 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, header};
 use subtle::ConstantTimeEq;
 
-use super::{AdminError, State};
+use super::console::session::{Key, Sessions};
+use super::{AdminError, State, console};
 use crate::secret::Secret;
 
 /// Probes come from kubelets and load balancers, which have no token.
-const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
+/// The page before its login. It holds no data.
+const OPEN_PATHS: [&str; 3] = [console::PAGE, "/login", "/session"];
+
+/// The page sends it with whatever it asks. Another site's page can't: a browser asks for leave first, and gets none.
+const PAGE_HEADER: &str = "x-cutover-console";
+
+/// Who asks, as far as anybody has to know.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Caller {
+    /// The console's page, not a program.
+    pub(super) is_page: bool,
+    /// The page's session, when it is signed in.
+    pub(super) session: Option<Key>,
+}
+
+/// What of a request is judged.
+struct Asked<'a> {
+    method: &'a Method,
+    path: &'a str,
+    /// The request target's authority, which outranks the Host header.
+    host: &'a str,
+    headers: &'a HeaderMap,
+}
 
 pub(super) async fn guard(
     Extract(state): Extract<State>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let open = OPEN_PATHS.contains(&request.uri().path());
-    let host = request.uri().authority().map(ToString::to_string);
-    let verdict = if open {
-        Ok(())
+    let path = request.uri().path();
+    let verdict = if PROBES.contains(&path) {
+        Ok(Caller::default())
     } else {
-        judge(request.method(), host.as_deref(), request.headers(), state.token.as_ref())
+        let headers = request.headers();
+        let host = request.uri().authority().map(http::uri::Authority::as_str);
+        let host = host.or_else(|| text(headers, header::HOST)).unwrap_or_default();
+        let asked = Asked { method: request.method(), path, host, headers };
+        judge(&asked, state.token.as_ref(), &state.console.sessions)
     };
     match verdict {
-        Ok(()) => next.run(request).await,
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(refused) => refused.into_response(),
     }
 }
 
-/// `authority` is the request target's, which outranks the Host header.
 fn judge(
-    method: &Method,
-    authority: Option<&str>,
-    headers: &HeaderMap,
+    asked: &Asked<'_>,
     token: Option<&Secret>,
-) -> Result<(), AdminError> {
-    let host = authority.or_else(|| text(headers, header::HOST)).unwrap_or_default();
-    match token {
-        Some(token) if !presents(headers, token) => return Err(AdminError::unauthorized()),
-        None if !is_loopback(host) => {
-            return Err(AdminError::forbidden("the Host is not this machine's loopback"));
-        }
-        _ => {}
+    sessions: &Sessions,
+) -> Result<Caller, AdminError> {
+    if token.is_none() && !is_loopback(asked.host) {
+        return Err(AdminError::forbidden("the Host is not this machine's loopback"));
     }
-    let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if changes && let Some(origin) = headers.get(header::ORIGIN) {
-        let own = origin
-            .to_str()
-            .ok()
-            .and_then(|origin| origin.split_once("://"))
-            .is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(host));
-        if !own {
-            return Err(AdminError::forbidden("the Origin is another site"));
-        }
+    if let Some(why) = asked.is_from_another_site() {
+        return Err(AdminError::forbidden(why));
     }
-    Ok(())
+    let Some(token) = token else {
+        return Ok(Caller { is_page: asked.headers.contains_key(PAGE_HEADER), session: None });
+    };
+    if asked.headers.contains_key(header::AUTHORIZATION) {
+        let is_right = presents(asked.headers, token);
+        return if is_right { Ok(Caller::default()) } else { Err(AdminError::unauthorized()) };
+    }
+    let session = sessions.of(asked.headers, asked.host, Instant::now());
+    let is_open = OPEN_PATHS.contains(&asked.path) || asked.path.starts_with(console::FILES);
+    if session.is_none() && !is_open {
+        return Err(AdminError::unauthorized());
+    }
+    // A browser adds the cookie by itself; this header it does not.
+    if session.is_some() && asked.is_change() && !asked.headers.contains_key(PAGE_HEADER) {
+        return Err(AdminError::forbidden("a change with a session needs the page's own header"));
+    }
+    Ok(Caller { is_page: session.is_some(), session })
 }
 
-/// In constant time, so that a token can't be guessed byte by byte.
+impl Asked<'_> {
+    fn is_change(&self) -> bool {
+        !matches!(*self.method, Method::GET | Method::HEAD | Method::OPTIONS)
+    }
+
+    /// Whether a browser says that another site's page asks, and how it is seen. Programs send neither header. Another
+    /// port of the same machine is another site here, though its page would bring the cookie.
+    fn is_from_another_site(&self) -> Option<&'static str> {
+        if self.is_change()
+            && let Some(origin) = self.headers.get(header::ORIGIN)
+        {
+            let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+            if !origin.is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(self.host)) {
+                return Some("the Origin is another site");
+            }
+        }
+        let is_navigation = !self.is_change() && self.says("sec-fetch-mode", &["navigate"]);
+        let is_own = match self.headers.get("sec-fetch-site") {
+            None => true,
+            Some(_) if self.is_change() => self.says("sec-fetch-site", &["same-origin"]),
+            // `none`: the operator typed the address.
+            Some(_) => is_navigation || self.says("sec-fetch-site", &["same-origin", "none"]),
+        };
+        (!is_own).then_some("Sec-Fetch-Site says that another site's page asks")
+    }
+
+    fn says(&self, name: &str, words: &[&str]) -> bool {
+        let value = self.headers.get(name).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| words.contains(&value))
+    }
+}
+
 fn presents(headers: &HeaderMap, token: &Secret) -> bool {
     let Some((scheme, presented)) =
         text(headers, header::AUTHORIZATION).and_then(|value| value.split_once(' '))
     else {
         return false;
     };
-    scheme.eq_ignore_ascii_case("bearer")
-        && bool::from(presented.trim().as_bytes().ct_eq(token.expose().as_bytes()))
+    scheme.eq_ignore_ascii_case("bearer") && is_same_secret(presented.trim(), token)
+}
+
+/// In constant time, so that a token can't be guessed byte by byte.
+pub(super) fn is_same_secret(presented: &str, token: &Secret) -> bool {
+    bool::from(presented.as_bytes().ct_eq(token.expose().as_bytes()))
 }
 
 fn is_loopback(authority: &str) -> bool {
@@ -94,11 +163,13 @@ mod tests {
     use super::*;
 
     fn status(method: Method, pairs: &[(header::HeaderName, &str)], token: Option<&str>) -> u16 {
-        let headers =
+        let headers: HeaderMap =
             pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
         let token = token.map(Secret::new);
-        match judge(&method, None, &headers, token.as_ref()) {
-            Ok(()) => 200,
+        let host = text(&headers, header::HOST).unwrap_or_default();
+        let asked = Asked { method: &method, path: "/rollout", host, headers: &headers };
+        match judge(&asked, token.as_ref(), &Sessions::default()) {
+            Ok(_) => 200,
             Err(refused) => refused.into_response().status().as_u16(),
         }
     }
@@ -136,6 +207,28 @@ mod tests {
             assert_eq!(status(Method::PUT, &headers, None), want, "{origin}");
             assert_eq!(status(Method::POST, &headers, None), want, "{origin}");
             assert_eq!(status(Method::GET, &headers, None), 200, "{origin}");
+        }
+    }
+
+    #[test]
+    fn what_the_browser_says_of_the_asking_page_counts() {
+        const SITE: header::HeaderName = header::HeaderName::from_static("sec-fetch-site");
+        const MODE: header::HeaderName = header::HeaderName::from_static("sec-fetch-mode");
+        for (method, site, mode, want) in [
+            (Method::GET, "same-origin", "cors", 200),
+            (Method::GET, "none", "navigate", 200),
+            // A link on another page; its answer is shown to the operator, not to that page.
+            (Method::GET, "cross-site", "navigate", 200),
+            (Method::GET, "cross-site", "no-cors", 403),
+            (Method::GET, "same-site", "cors", 403),
+            (Method::PUT, "same-origin", "cors", 200),
+            (Method::PUT, "same-site", "cors", 403),
+            (Method::PUT, "cross-site", "cors", 403),
+            (Method::POST, "cross-site", "navigate", 403),
+            (Method::POST, "none", "navigate", 403),
+        ] {
+            let headers = [(header::HOST, "localhost:8001"), (SITE, site), (MODE, mode)];
+            assert_eq!(status(method.clone(), &headers, None), want, "{method} {site} {mode}");
         }
     }
 

@@ -2,6 +2,9 @@
 //!
 //! | route | answer |
 //! |---|---|
+//! | `GET /`, `/console/…` | the console: a page and its files, without data |
+//! | `POST /login`, `/logout`, `GET /session` | the page's session, begun with the token |
+//! | `GET /events` | what the page draws, every second, as server-sent events |
 //! | `GET /healthz` | 200 while the process lives; never needs the token |
 //! | `GET /readyz` | 200 while requests are served, 503 before and while stopping; never needs the token |
 //! | `GET /metrics` | Prometheus text |
@@ -14,6 +17,7 @@
 //! It runs on a runtime of its own and can't slow a request. It reads snapshots and asks
 //! [`Control`]; it never changes anything by itself.
 
+mod console;
 mod error;
 mod guard;
 mod lifecycle;
@@ -29,7 +33,7 @@ use std::time::{Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
@@ -41,6 +45,7 @@ use crate::observe::log::Dropped;
 use crate::path::published::PublishedKeys;
 use crate::secret::Secret;
 
+use console::{Console, events, session};
 pub use error::AdminError;
 pub use lifecycle::{Lifecycle, Phase};
 
@@ -68,6 +73,8 @@ pub struct State {
     pub started: SystemTime,
     /// The same, on a clock that is never set.
     pub since: Instant,
+    /// The console's sessions and viewers.
+    console: Arc<Console>,
 }
 
 impl State {
@@ -88,6 +95,7 @@ impl State {
             exported: Arc::default(),
             started: SystemTime::now(),
             since: Instant::now(),
+            console: Arc::default(),
         }
     }
 }
@@ -121,13 +129,27 @@ pub async fn serve(
     state: State,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let console = Arc::clone(&state.console);
+    let sampler = tokio::spawn(events::sample(state.clone()));
     let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown).await
+    let shutdown = async move {
+        shutdown.await;
+        console.events.close();
+    };
+    let served = axum::serve(listener, service).with_graceful_shutdown(shutdown).await;
+    sampler.abort();
+    served
 }
 
 /// The routes, behind the guard.
 fn router(state: State) -> Router {
     Router::new()
+        .route(console::PAGE, get(console::page))
+        .route("/console/{file}", get(console::file))
+        .route("/login", post(session::login))
+        .route("/logout", post(session::logout))
+        .route("/session", get(session::standing))
+        .route("/events", get(events::events))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/metrics", get(status::metrics))
@@ -140,6 +162,7 @@ fn router(state: State) -> Router {
         .method_not_allowed_fallback(async || AdminError::method_not_allowed())
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(from_fn_with_state(state.clone(), guard::guard))
+        .layer(map_response(console::strict))
         .with_state(state)
 }
 

@@ -11,6 +11,7 @@ use http::{Extensions, HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::guard::Caller;
 use super::{AdminError, State, ask};
 use crate::config::live::{Change, Control, Refused, RolloutState};
 use crate::decide::percentage::Percentage;
@@ -117,10 +118,12 @@ async fn apply(
     headers: &HeaderMap,
     change: Change,
 ) -> Result<Response, AdminError> {
+    let is_page = extensions.get::<Caller>().is_some_and(|caller| caller.is_page);
+    let who = if is_page { "console" } else { "admin" };
     let peer = extensions.get::<ConnectInfo<SocketAddr>>();
     let actor = peer.map_or_else(
-        || "admin".to_owned(),
-        |ConnectInfo(peer)| format!("admin:{}", peer.ip().to_canonical()),
+        || who.to_owned(),
+        |ConnectInfo(peer)| format!("{who}:{}", peer.ip().to_canonical()),
     );
     // Judged against the epoch of this moment; `apply` makes sure that it still is.
     let epoch = ask(&state, |control| control.rollout().epoch).await?;

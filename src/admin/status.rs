@@ -88,7 +88,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Result<Response, A
     Ok(Json(status).into_response())
 }
 
-const fn name(phase: Phase) -> &'static str {
+pub(super) const fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Starting => "starting",
         Phase::Serving => "serving",

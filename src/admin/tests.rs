@@ -4,6 +4,7 @@ use std::fs;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use futures_util::FutureExt as _;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -232,7 +233,7 @@ async fn explain_answers_as_the_path_decides() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_json() {
     let world = World::new();
-    for path in ["/", "/rollout/", "/healthz/x"] {
+    for path in ["/console", "/rollout/", "/healthz/x", "/console/../x"] {
         let got = world.get(path).await;
         assert_eq!((got.status, &got.json["code"]), (404, &json!("CUTA404")), "{path}");
     }
@@ -285,6 +286,45 @@ async fn serves_a_socket_until_it_is_told_to_stop() {
     let serving = tokio::spawn(serve(listener, world.state.clone(), shutdown));
     stop.send(()).unwrap();
     serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_page_opens_with_five_minutes_and_never_more() {
+    let World { state, .. } = World::new();
+    assert_eq!(&*state.console.events.opening().1, "{\"points\":[],\"frame\":null}");
+    events::tell(&state, Control::rollout(&state.control), Control::reloads(&state.control));
+    let begun = Instant::now();
+    for second in 0..305 {
+        events::tick(&state, begun + std::time::Duration::from_secs(second));
+    }
+    let opening: Value = serde_json::from_str(&state.console.events.opening().1).unwrap();
+    assert_eq!(opening["points"].as_array().unwrap().len(), 300);
+    assert_eq!(opening["frame"]["rollout"]["percentage"], 5, "{}", opening["frame"]);
+}
+
+#[tokio::test]
+async fn a_slow_viewer_misses_frames_and_nobody_waits_for_it() {
+    let world = World::new();
+    let state = &world.state;
+    events::tell(state, Control::rollout(&state.control), Control::reloads(&state.control));
+    let request = || Request::get("/events").header(header::HOST, "localhost").body(Body::empty());
+    let slow = router(state.clone()).oneshot(request().unwrap()).await.unwrap();
+    let quick = router(state.clone()).oneshot(request().unwrap()).await.unwrap();
+    let (mut slow, mut quick) = (slow.into_body(), quick.into_body());
+    let next = |body: &mut Body| -> Option<String> {
+        let frame = body.frame().now_or_never()??.unwrap();
+        Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
+    };
+    assert!(next(&mut quick).unwrap().starts_with("event: opening\n"));
+    let begun = Instant::now();
+    for second in 1..=20 {
+        events::tick(state, begun + std::time::Duration::from_secs(second));
+        assert!(next(&mut quick).unwrap().starts_with("event: frame\n"), "{second}");
+        assert_eq!(next(&mut quick), None);
+    }
+    assert!(next(&mut slow).unwrap().starts_with("event: opening\n"));
+    let frames = std::iter::from_fn(|| next(&mut slow)).count();
+    assert_eq!(frames, 8, "the newest");
 }
 
 #[test]

@@ -6,5 +6,6 @@
 
 pub mod catalogue;
 pub mod database;
+pub mod doctor;
 pub mod http;
 pub mod plan;

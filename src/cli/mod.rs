@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod doctor;
 mod environment;
 mod explain;
 mod plan;
@@ -43,6 +44,8 @@ enum Verb {
     Serve,
     /// Read and check every setting; list all faults (exit 2 if there are any)
     Check,
+    /// Ask both projects whether they are ready; say what to do about each thing that is not
+    Doctor(doctor::Arguments),
     /// Say which side serves a user, why, and at which percentage the user moves
     Explain(explain::Arguments),
     /// Write the SQL that moves new's tables and functions to where the map says (needs old's database URL)
@@ -116,6 +119,7 @@ fn run(verb: Verb, mut context: Context<'_>) -> Exit {
     let ended = match verb {
         Verb::Serve => Ok(Exit::Done),
         Verb::Check => check::run(&mut context),
+        Verb::Doctor(arguments) => doctor::run(arguments, &mut context),
         Verb::Explain(arguments) => explain::run(arguments, &mut context),
         Verb::Plan(arguments) => plan::run(arguments, &mut context),
         Verb::Rollout(verb) => rollout::run(verb, &mut context),

@@ -39,6 +39,7 @@ use std::path::{Path, PathBuf};
 use crate::secret::Secret;
 use crate::side::{Pair, Side};
 use crate::snapshot::Snapshot;
+use crate::tokens::Project;
 use fault::Faults;
 use keys::KEYS;
 use live::Sources;
@@ -66,6 +67,8 @@ pub struct Report {
     pub snapshot: Snapshot,
     /// Each project's database, for the commands that ask it.
     pub databases: Pair<Option<Database>>,
+    /// What each project's tokens are signed with, also while `tokens.mode` is `shared` and no request needs it.
+    pub keys: Pair<Project>,
     /// Every key and the source of its value.
     pub provenance: Vec<(String, String)>,
 }
@@ -80,6 +83,7 @@ pub fn check(sources: &Sources) -> Result<Report, Faults> {
     let provenance = KEYS.iter().map(|key| (key.name.to_owned(), loaded.merged.source(key.name)));
     Ok(Report {
         databases: Pair::from_fn(|side| database(&loaded.merged, &sources.directory(), side)),
+        keys: Pair::from_fn(|side| tokens::keys(&loaded.merged, side).unwrap_or_default()),
         provenance: provenance.collect(),
         warnings: loaded.built.warnings,
         startup: loaded.built.startup,

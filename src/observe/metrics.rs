@@ -282,6 +282,11 @@ impl Metrics {
         render::facts(self, gauges)
     }
 
+    /// Every worker's counters, and those of everything else.
+    pub(super) fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().map(AsRef::as_ref)
+    }
+
     /// Adds up one cell of every shard.
     pub(super) fn sum<'a>(&'a self, cell: impl Fn(&'a Shard) -> &'a AtomicU64) -> u64 {
         self.shards.iter().map(|shard| cell(shard).load(Relaxed)).sum()

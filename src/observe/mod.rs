@@ -10,6 +10,7 @@ pub mod exported;
 pub mod facts;
 pub mod metrics;
 pub mod published;
+pub mod reading;
 pub mod span;
 
 pub mod redact;
@@ -23,3 +24,4 @@ mod render;
 pub use code::ErrorCode;
 pub use event::{Ending, Finished, MethodClass};
 pub use metrics::{Counter, Gauge, Gauges, Metrics, Shard};
+pub use reading::Reading;

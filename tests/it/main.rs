@@ -15,8 +15,12 @@ mod support;
 mod auth;
 /// The binary as an operator meets it.
 mod cli;
+/// The console: login, sessions, who may change the number from a browser, the stream.
+mod console;
 /// Which side, and why: over sockets.
 mod decision;
+/// `cutover doctor` against what real projects can't be made to do.
+mod doctor;
 /// A stop: what is in flight ends well, and nothing new begins.
 mod drain;
 /// When a side can't be reached, is slow, or breaks off.

@@ -42,7 +42,7 @@ match_memories = "security_service"
 
 /** A configuration for both projects of a pair, as text. `rollout` adds or replaces keys of its section; `sections` is more TOML.
  * A pair whose `tokens` is `exchange` has its signing keys in it. */
-export function configText(stack, { port, adminPort, percentage = 0, rollout = {}, sections = '', auditFile = '' }) {
+export function configText(stack, { port, adminPort, percentage = 0, rollout = {}, sections = '', auditFile = '', adminToken }) {
   const project = (name) => `
 [projects.${name}]
 url = "${stack[name].url}"
@@ -57,6 +57,7 @@ debug_headers = true
 
 [admin]
 listen = "127.0.0.1:${adminPort}"
+${adminToken ? `token = ${JSON.stringify(adminToken)}` : ''}
 ${project('old')}${project('new')}
 [rollout]
 percentage = ${percentage} # the number that moves users
@@ -83,14 +84,14 @@ export async function startCutover(processes, stack, { ports = [], name = 'cutov
   const auditFile = join(processes.dir, `${name}-audit.jsonl`);
   writeFileSync(configPath, configText(stack, { port, adminPort, auditFile, ...options }));
 
-  const proxy = new Cutover(processes, { name, port, adminPort, configPath, auditFile });
+  const proxy = new Cutover(processes, { name, port, adminPort, configPath, auditFile, adminToken: options.adminToken });
   await proxy.start();
   return proxy;
 }
 
 class Cutover {
-  constructor(processes, { name, port, adminPort, configPath, auditFile }) {
-    Object.assign(this, { processes, name, configPath, auditFile, url: `http://127.0.0.1:${port}`, adminUrl: `http://127.0.0.1:${adminPort}` });
+  constructor(processes, { name, port, adminPort, configPath, auditFile, adminToken }) {
+    Object.assign(this, { processes, name, configPath, auditFile, authorized: adminToken && { authorization: `Bearer ${adminToken}` }, url: `http://127.0.0.1:${port}`, adminUrl: `http://127.0.0.1:${adminPort}` });
   }
 
   async start() {
@@ -107,14 +108,14 @@ class Cutover {
 
   /** GET /rollout: the body, with the ETag as `etag`. */
   async rollout() {
-    const response = await fetch(`${this.adminUrl}/rollout`);
+    const response = await fetch(`${this.adminUrl}/rollout`, { headers: this.authorized });
     assert.equal(response.status, 200);
     return { ...(await response.json()), etag: response.headers.get('etag') };
   }
 
   /** PUT /rollout. Returns the status and the ETag of what now holds; `etag` makes it conditional. */
   async put(body, etag) {
-    const headers = { 'content-type': 'application/json', ...(etag && { 'if-match': etag }) };
+    const headers = { 'content-type': 'application/json', ...this.authorized, ...(etag && { 'if-match': etag }) };
     const response = await fetch(`${this.adminUrl}/rollout`, { method: 'PUT', headers, body: JSON.stringify(body) });
     return { status: response.status, etag: response.headers.get('etag'), body: await response.json() };
   }
@@ -127,11 +128,11 @@ class Cutover {
   }
 
   async status() {
-    return (await fetch(`${this.adminUrl}/status`)).json();
+    return (await fetch(`${this.adminUrl}/status`, { headers: this.authorized })).json();
   }
 
   async metrics() {
-    return (await fetch(`${this.adminUrl}/metrics`)).text();
+    return (await fetch(`${this.adminUrl}/metrics`, { headers: this.authorized })).text();
   }
 
   /** Changes the file as an editor that writes in place does, or as one that writes beside and renames. */

@@ -2,7 +2,7 @@
 // path to its service, passes WebSockets through, and keeps a record of what arrived for the tests to look at.
 //   node gateway.mjs '<json: project, port, signing, jwtSecret (Lite's), databaseUrl, keys, liteKeys, rest: "postrust"|"lite", ports: {lite, postrust, functions}>'
 // Own paths: GET /__e2e/requests (the record), DELETE the same (forget it), PUT /__e2e/tus-prefix (the body, see
-// storage-tus.mjs), /__e2e/realtime (see realtime.mjs). Every response carries x-e2e-project.
+// storage-tus.mjs), PUT /__e2e/hidden-schemas (the body, a JSON list), /__e2e/realtime (see realtime.mjs). Every response carries x-e2e-project.
 
 import { Agent, createServer, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
@@ -21,6 +21,7 @@ const roleTokens = {
 const realtime = new Realtime({ name: config.project, signing: config.signing, databaseUrl: config.databaseUrl }, (role) => roleTokens[role]);
 const storage = storageService(config);
 let record = [];
+let hidden = []; // schemas that REST does not expose, for a test of what is said then
 
 // Paths that browsers, other servers or signed links open without a key; functions, realtime and resumable uploads check for themselves.
 const KEYLESS = [
@@ -36,6 +37,7 @@ const server = createServer((request, response) => {
   if (path === '/__e2e/requests') return showRecord(request, response);
   if (path === '/__e2e/realtime') return realtime.inspect(request, response);
   if (path === '/__e2e/tus-prefix') return text(request).then((prefix) => response.end(storage.uploads.setPrefix(prefix)));
+  if (path === '/__e2e/hidden-schemas') return text(request).then((list) => response.end(JSON.stringify((hidden = JSON.parse(list)))));
   remember(request);
   if (request.method === 'OPTIONS' && request.headers.origin && request.headers['access-control-request-method']) return preflight(request, response);
 
@@ -144,7 +146,10 @@ function toPostrust(request, response, role) {
   // Workaround: postrust does not read `+` in a query as the space it stands for (a filter value with spaces, from supabase-js).
   const [path, query] = url.split(/\?(.*)/s);
   if (query) url = `${path}?${query.replaceAll('+', '%20')}`;
-  const port = config.ports.postrust[profile(request)] ?? config.ports.postrust['*'];
+  const schema = profile(request);
+  // The server of another schema does not expose this one, and says so itself.
+  const isHidden = hidden.includes(schema);
+  const port = (isHidden ? Object.entries(config.ports.postrust).find(([name]) => name !== schema && name !== '*')[1] : config.ports.postrust[schema]) ?? config.ports.postrust['*'];
   forward(request, response, port, url, headers, user || role === 'service' ? forbidden : undefined);
 }
 
