@@ -67,6 +67,12 @@ impl Databases {
         Ok(both)
     }
 
+    /// Whether everything of a side is read in one snapshot.
+    #[must_use]
+    pub fn has_snapshot(&self, side: Side) -> bool {
+        self.sides[side].snapshot.is_some()
+    }
+
     /// Every relation of a side that is the application's.
     ///
     /// # Errors
@@ -132,16 +138,12 @@ impl One {
         let search_path = sql::search_path(&schemas);
         let begin = format!("{search_path}; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
         query(&client, &begin).await.map_err(failed)?;
-        // A failed statement would end the transaction: it is asked within a savepoint.
-        query(&client, "SAVEPOINT s").await.map_err(failed)?;
+        // Never within a savepoint: PostgreSQL exports no snapshot from a subtransaction. Where it exports none at all, the failed
+        // transaction is of no more use, and nothing else is asked of this connection.
         let exported = query(&client, "SELECT pg_catalog.pg_export_snapshot()").await;
-        let snapshot = match exported {
-            Ok(rows) => rows.first().and_then(|row| row.get(0)).map(str::to_owned),
-            Err(_) => {
-                query(&client, "ROLLBACK TO SAVEPOINT s").await.map_err(failed)?;
-                None
-            }
-        };
+        let snapshot = exported
+            .ok()
+            .and_then(|rows| rows.first().and_then(|row| row.get(0)).map(str::to_owned));
         let idle = RefCell::default();
         Ok(Self { database, timeout, search_path, snapshot, _holder: client, idle })
     }

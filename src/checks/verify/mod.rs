@@ -182,7 +182,12 @@ async fn open(
                 old: reader.relations(Side::Old).await?,
                 new: reader.relations(Side::New).await?,
             };
-            Ok((Reader::Databases(Box::new(reader)), found, Vec::new()))
+            let without = Side::ALL.into_iter().filter(|side| !reader.has_snapshot(*side));
+            let warnings = without.map(|side| {
+                format!("{side} exports no snapshot: its tables are each of their own moment")
+            });
+            let warnings = warnings.collect();
+            Ok((Reader::Databases(Box::new(reader)), found, warnings))
         }
         Through::Rest { timeout } => {
             let rest = Rest::new(Http::new(snapshot, *timeout, BODY_BYTES), options.page);

@@ -195,9 +195,13 @@ async fn rows(
     rows.counted();
     table.rows = Some(rows);
     // In one snapshot both ways of counting agree, unless a key is NULL or an index lies.
-    let in_snapshot = matches!(reader, Reader::Databases(_)) && !resumed && job.sample.is_all();
+    let in_snapshot = |side| match reader {
+        Reader::Databases(databases) => databases.has_snapshot(side),
+        Reader::Rest(_) => false,
+    };
     for side in Side::ALL {
-        if in_snapshot && outcome.rows[side] != counts[side] {
+        let is_known = in_snapshot(side) && !resumed && job.sample.is_all();
+        if is_known && outcome.rows[side] != counts[side] {
             let (seen, there) = (outcome.rows[side], counts[side]);
             watcher.forget(&job.label);
             let what = format!(

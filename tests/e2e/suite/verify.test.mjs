@@ -65,6 +65,7 @@ test('through databases: the same rows are equal, however they lie', async () =>
   assert.deepEqual([counts.code, counts.report.verdict, counts.report.through, counts.report.rows], [0, 'equal', 'database', 'counts']);
   const all = await own('--rows', 'all');
   assert.equal(all.code, 0, all.text);
+  assert.deepEqual(all.report.warnings, [], 'among them: that a side exports no snapshot');
   assert.equal(all.report.tables.reduce((sum, table) => sum + table.rows.compared.old, 0), ROWS);
   assert.deepEqual(all.report.tables.map((table) => table.new).sort(), ['audit.log', 'memory.entries', 'shared.labels', 'shared.settings'], 'the prefix entry label* is expanded');
   const entries = all.report.tables.find((table) => table.new === 'memory.entries');
