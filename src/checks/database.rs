@@ -21,9 +21,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why there is no connection. No variant holds the URL: it has a password in it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The URL is none.
-    #[error("database_url can't be read: {0}")]
-    Url(String),
+    /// The URL is none. What the parser says of it may repeat the password.
+    #[error(
+        "the database's URL can't be read: postgres://user:password@host:port/database is wanted, with %-escapes for what is special in the password"
+    )]
+    Url,
     /// The CA's file can't be used.
     #[error("database_ca can't be used: {0}")]
     Ca(String),
@@ -37,11 +39,7 @@ pub enum ConnectError {
 /// # Errors
 /// [`ConnectError`]
 pub async fn connect(database: &Database) -> Result<Client, ConnectError> {
-    let mut config: Config = database
-        .url
-        .expose()
-        .parse()
-        .map_err(|error: tokio_postgres::Error| ConnectError::Url(said(&error)))?;
+    let mut config: Config = database.url.expose().parse().map_err(|_| ConnectError::Url)?;
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
     }
@@ -59,6 +57,15 @@ pub async fn connect(database: &Database) -> Result<Client, ConnectError> {
         }
     });
     Ok(client)
+}
+
+/// Which database a URL leads to, and as whom: all of it but the password. Poolers know the project by the user's name. Empty for a
+/// text that is no URL.
+#[must_use]
+pub fn place(database: &Database) -> String {
+    let Ok(config) = database.url.expose().parse::<Config>() else { return String::new() };
+    let (user, name) = (config.get_user(), config.get_dbname());
+    format!("{user:?} {:?} {:?} {name:?}", config.get_hosts(), config.get_ports())
 }
 
 /// What the server said, with its hint: the error's own text is only its kind.
@@ -93,4 +100,43 @@ fn tls(ca: Option<&Path>) -> Result<ClientConfig, ConnectError> {
         .with_safe_default_protocol_versions()
         .map_err(|error| refused(&error))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn database(url: &str) -> Database {
+        Database { url: Secret::new(url), ca: None }
+    }
+
+    #[tokio::test]
+    async fn a_url_that_is_none_stays_secret() {
+        for url in [
+            "postgress://u:hush@h/db?sslmode=require",
+            "postgresql:/u:hush@h/db?a=b",
+            "postgres://u:hush@h:5x/db",
+            "password='hush",
+        ] {
+            let error = connect(&database(url)).await.unwrap_err().to_string();
+            assert!(error.contains("can't be read") && !error.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_all_but_the_password() {
+        let place = |url: &str| place(&database(url));
+        let one = place("postgres://postgres.abc:hush@pooler.example:5432/postgres");
+        assert!(!one.contains("hush"), "{one}");
+        assert_eq!(one, place("postgres://postgres.abc:other@pooler.example:5432/postgres"));
+        for other in [
+            "postgres://postgres.xyz:hush@pooler.example:5432/postgres",
+            "postgres://postgres.abc:hush@other.example:5432/postgres",
+            "postgres://postgres.abc:hush@pooler.example:6543/postgres",
+            "postgres://postgres.abc:hush@pooler.example:5432/other",
+        ] {
+            assert_ne!(one, place(other), "{other}");
+        }
+    }
 }
