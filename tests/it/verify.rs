@@ -125,3 +125,17 @@ async fn a_count_that_fails_is_said_in_the_servers_words() {
         "new: HTTP 500 57014 canceling statement due to statement timeout"
     );
 }
+
+#[tokio::test]
+async fn what_was_begun_on_other_projects_is_not_gone_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state").display().to_string();
+    let failing = Project { counts: false, ..Project::with(5) };
+    let (code, _) = verify(Project::with(5), failing, &["--resume", &state]).await;
+    assert_eq!(code, 1);
+    // The same map, arguments and tables, at other addresses.
+    let (code, report) = verify(Project::with(5), Project::with(5), &["--resume", &state]).await;
+    assert_eq!(code, 1);
+    let message = report["message"].as_str().unwrap();
+    assert!(message.contains("begun with other settings"), "{message}");
+}

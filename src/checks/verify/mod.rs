@@ -26,6 +26,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
+use crate::checks::database;
 use crate::checks::http::Http;
 use crate::config::Database;
 use crate::side::{Pair, Side};
@@ -148,7 +149,7 @@ pub async fn run(
     if !unknown.is_empty() {
         return Err(Fault::Unknown(unknown));
     }
-    let settings = fingerprint(options, &targets);
+    let settings = fingerprint(options, snapshot, &targets);
     let path = options.state.as_deref();
     let (watcher, resumed) = Watcher::open(path, &settings, options.rate, options.shows_progress)?;
     let run = Run {
@@ -213,10 +214,18 @@ async fn open(
 }
 
 /// Everything that must not change between a run and the one that goes on from its state.
-fn fingerprint(options: &Options, targets: &[Target]) -> String {
+fn fingerprint(options: &Options, snapshot: &Snapshot, targets: &[Target]) -> String {
     let through = match &options.through {
-        Through::Rest { .. } => "rest",
-        Through::Databases { .. } => "database",
+        Through::Rest { .. } => {
+            let urls = Side::ALL.map(|side| {
+                let project = &snapshot.forward.projects[side];
+                format!("{} {}", project.authority, project.path_prefix)
+            });
+            format!("rest {urls:?}")
+        }
+        Through::Databases { databases, .. } => {
+            format!("database {:?}", Side::ALL.map(|side| database::place(&databases[side])))
+        }
     };
     let (rows, seed, wanted) = (options.rows, &options.seed, &options.wanted);
     format!("{through} {rows:?} {seed} {wanted:?} {} {targets:?}", options.most)
