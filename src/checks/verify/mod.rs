@@ -149,6 +149,12 @@ pub async fn run(
     if !unknown.is_empty() {
         return Err(Fault::Unknown(unknown));
     }
+    let mut warnings = warnings;
+    let left = targets::left_behind(&snapshot.rewrite.map, &found, &options.wanted);
+    if !left.is_empty() {
+        let left = left.join(", ");
+        warnings.push(format!("new lacks tables of old that the map doesn't name: {left}"));
+    }
     let settings = fingerprint(options, snapshot, &targets);
     let path = options.state.as_deref();
     let (watcher, resumed) = Watcher::open(path, &settings, options.rate, options.shows_progress)?;

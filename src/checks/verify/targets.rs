@@ -173,6 +173,22 @@ pub fn targets(map: &SchemaMap, found: &Pair<Vec<Relation>>, wanted: &Wanted) ->
     targets
 }
 
+/// Old's tables that nothing is compared with: the map does not name them, and new has none of that name. Forgotten, or given up: nobody
+/// but the operator knows.
+#[must_use]
+pub fn left_behind(map: &SchemaMap, found: &Pair<Vec<Relation>>, wanted: &Wanted) -> Vec<String> {
+    if !wanted.unmapped || !wanted.tables.is_empty() {
+        return Vec::new();
+    }
+    let is_left = |relation: &&Relation| {
+        let is_mapped =
+            relation.schema == map.legacy() && map.tables().to_new(&relation.name).is_some();
+        let place = (relation.schema.as_str(), relation.name.as_str());
+        relation.is_table && !is_mapped && find(&found.new, place).is_none()
+    };
+    found.old.iter().filter(is_left).map(Relation::shown).collect()
+}
+
 /// The names of tables that the operator wrote and no table has: what is misspelt would be left out in silence.
 #[must_use]
 pub fn unknown(targets: &[Target], wanted: &Wanted) -> Vec<String> {
@@ -313,6 +329,24 @@ mod tests {
             ..Wanted::default()
         };
         assert_eq!(unknown(&mapped, &wanted), ["kyes", "order", "public.ordres"]);
+    }
+
+    #[test]
+    fn tables_of_old_that_new_lacks_are_named() {
+        let map = map(&[("orders", "marketplace")]);
+        let plain = |place| relation(place, &["id"], &["id"]);
+        let found = Pair {
+            old: ["public.orders", "public.own", "public.left_view", "app.gone"]
+                .map(plain)
+                .to_vec(),
+            new: vec![plain("public.own")],
+        };
+        let wanted = Wanted { unmapped: true, ..Wanted::default() };
+        assert_eq!(left_behind(&map, &found, &wanted), ["app.gone"], "no view, nothing mapped");
+        let named = Wanted { tables: vec!["own".into()], ..wanted };
+        for other in [&named, &Wanted::default()] {
+            assert!(left_behind(&map, &found, other).is_empty());
+        }
     }
 
     #[test]
