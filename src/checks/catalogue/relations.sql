@@ -34,7 +34,7 @@ select json_build_object(
   'primary_key', (
     select coalesce(json_agg(a.attname order by k.place), '[]')
     from pg_index i, unnest(i.indkey) with ordinality k (number, place), pg_attribute a
-    where i.indrelid = c.oid and i.indisprimary and a.attrelid = c.oid and a.attnum = k.number),
+    where i.indrelid = c.oid and i.indisprimary and k.place <= i.indnkeyatts and a.attrelid = c.oid and a.attnum = k.number),
   'policies', (
     select coalesce(json_agg(json_build_object(
              'name', p.polname,

@@ -129,7 +129,7 @@ pub fn search_path(schemas: &[String]) -> String {
 pub fn catalogue() -> String {
     format!(
         "SELECT n.nspname, c.relname, c.relkind, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-           b.typname, e.typname, pg_catalog.array_position(i.indkey::int2[], a.attnum) \
+           b.typname, e.typname, pg_catalog.array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) \
          FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \

@@ -168,6 +168,18 @@ test('what changed between the two snapshots settles when it is looked at again'
   assert.deepEqual([code, rows.settled, rows.changed], [1, 1, 1], 'what was planted stays');
 });
 
+test('a table that new lacks is said, and a key is no more than its own columns', async () => {
+  const inc = ['create table inc (id int, x int, primary key (id) include (x))', 'insert into inc values (1, null), (2, 3)'];
+  await on(urls.old, 'create table forgotten (id int primary key)', ...inc);
+  await on(urls.new, ...inc);
+  const { code, report } = await own('--rows', 'all');
+  await on(urls.old, 'drop table forgotten, inc');
+  await on(urls.new, 'drop table inc');
+  assert.match(report.warnings.join(), /new lacks tables of old that the map doesn't name: public\.forgotten$/);
+  const { verdict, rows } = report.tables.find((table) => table.new === 'public.inc');
+  assert.deepEqual([code, verdict, rows.key], [1, 'equal', ['id']], 'what was planted stays');
+});
+
 test('tables without a key are compared as a whole, and what can not be compared is said', async () => {
   await on(urls.old, 'create table loose (a int, b text)', `insert into loose values (1, 'x'), (1, 'x'), (2, null)`);
   await on(urls.new, 'create table loose (b text, a int)', `insert into loose values (null, 2), ('x', 1), ('x', 1)`);
