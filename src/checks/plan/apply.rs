@@ -108,10 +108,9 @@ async fn transaction(client: &Client, file: &File, limits: Limits) -> Result<usi
     let begin = format!("begin; {} {ALONE}", limits.sql());
     client.batch_execute(&begin).await.map_err(|error| failed(0, "begin", &begin, &error))?;
     let pending = numbers(client, file).await?;
+    // Every step, also those that are done: each asks once more in its turn, because one before it may have undone it (REVOKE on a table
+    // takes the rights on its columns along).
     for (number, step) in file.steps.iter().enumerate() {
-        if step.done.is_some() && !pending.contains(&number) {
-            continue;
-        }
         let sql = step.sql();
         let done = client.batch_execute(&sql).await;
         done.map_err(|error| failed(number + 1, &step.does, &sql, &error))?;
