@@ -133,9 +133,12 @@ fn advance(moves: &Moves<'_>, sequence: &Sequence, value: i64, shown: &str) -> S
     let name = qualified(moves.sequence_schema(sequence), &sequence.name);
     let oid = found(&name, &qualified(&sequence.schema, &sequence.name));
     let further = if sequence.increment < 0 { "<=" } else { ">=" };
+    let done = format!("coalesce(pg_sequence_last_value({oid}) {further} {value}, false)");
+    // What stands in another schema need not have been restored.
+    let is_needed = sequence.schema == moves.legacy;
     Step::new(
         format!("sequence {shown}: {value}"),
-        format!("coalesce(pg_sequence_last_value({oid}) {further} {value}, false)"),
+        if is_needed { done } else { format!("({oid} is null or {done})") },
         format!("perform setval({}, {value});", literal(&name)),
     )
 }
