@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::moves::Moves;
-use super::quote::{ident, literal, texts};
+use super::quote::{ident, literal, qualified, texts};
 use super::step::{File, Step};
-use crate::checks::catalogue::{Catalogue, DefaultGrants, Grant, privileges};
+use crate::checks::catalogue::{Catalogue, DefaultGrants, Function, Grant, Relation, privileges};
 
 /// The roles of the API, and everybody.
 pub(super) const ROLES: [&str; 4] = ["public", "anon", "authenticated", "service_role"];
@@ -134,26 +134,78 @@ pub(super) fn grants(old: &Catalogue, moves: &Moves<'_>) -> File {
     for sequence in &old.sequences {
         let schema = moves.sequence_schema(sequence);
         if sequence.schema == moves.legacy && schema != moves.legacy {
-            let name = super::quote::qualified(schema, &sequence.name);
-            let was = super::quote::qualified(moves.legacy, &sequence.name);
+            let name = qualified(schema, &sequence.name);
+            let was = qualified(moves.legacy, &sequence.name);
             let shown = format!("sequence {schema}.{}", sequence.name);
             let object = Object::sequence(&name, shown, super::moves::found(&name, &was));
             steps.push(object.exactly(&sequence.grants));
         }
     }
     for it in &moves.functions {
-        steps.extend(it.overloads.iter().map(|function| on_function(moves, function, old)));
+        let of = |function: &&Function| {
+            on_function(moves, function, &moves.function_oids(function, old), "false")
+        };
+        steps.extend(it.overloads.iter().map(of));
     }
+    steps.extend(staying(old, moves));
     steps.extend(defaults(old, moves));
     File {
         name: "04_grants.sql",
         title: "rights, as on old",
         about: "Gives the API's roles what they have on old, and not more: USAGE on the schemas; rights on tables, columns, sequences and\n\
-                functions; default privileges for what will be made. Rights of other roles came with the dump.",
+                functions, also on those that don't move, because a new project's default privileges add to what a dump grants; default\n\
+                privileges for what will be made. Rights of other roles came with the dump.",
         undo: "the rights are those of old: nothing to take back. For a schema: revoke usage on schema … from anon, authenticated, service_role.",
         by_hand: Vec::new(),
         steps,
     }
+}
+
+/// What doesn't move, as far as it is here and the connection's role owns it. A restored dump says what is granted and not what isn't: the
+/// default privileges of a hosted project give `anon` all that old took away.
+fn staying(old: &Catalogue, moves: &Moves<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let moves_on = |it: &Relation| {
+        it.schema == moves.legacy
+            && (moves.table(&it.name).is_some() || moves.merged.contains_key(it.name.as_str()))
+    };
+    for it in old.relations.iter().filter(|it| !super::is_managed(&it.schema) && !moves_on(it)) {
+        let (name, shown) = (qualified(&it.schema, &it.name), format!("{}.{}", it.schema, it.name));
+        let oid = format!("to_regclass({})", literal(&name));
+        let mut granted =
+            vec![Object::table(&name, shown.clone(), oid.clone()).exactly(&it.grants)];
+        for column in it.columns.iter().filter(|it| !it.grants.is_empty()) {
+            granted.extend(on_column(&name, &shown, &oid, &column.name, &column.grants));
+        }
+        steps.extend(granted.into_iter().map(|step| if_owned(step, &oid)));
+    }
+    for it in old.sequences.iter().filter(|it| !super::is_managed(&it.schema)) {
+        if moves.sequence_schema(it) == it.schema {
+            let name = qualified(&it.schema, &it.name);
+            let oid = format!("to_regclass({})", literal(&name));
+            let shown = format!("sequence {}.{}", it.schema, it.name);
+            let step = Object::sequence(&name, shown, oid.clone()).exactly(&it.grants);
+            steps.push(if_owned(step, &oid));
+        }
+    }
+    let stays = |it: &&Function| {
+        let is_moved = it.schema == moves.legacy && moves.function(&it.name).is_some();
+        !super::is_managed(&it.schema) && !is_moved
+    };
+    for function in old.functions.iter().filter(stays) {
+        let oids = moves.function_oids(function, old);
+        let own = format!("{oids} and pg_has_role(current_user, p.proowner, 'MEMBER')");
+        steps.push(on_function(moves, function, &own, "true"));
+    }
+    steps
+}
+
+fn if_owned(mut step: Step, oid: &str) -> Step {
+    let is_own = format!(
+        "exists (select from pg_catalog.pg_class c where c.oid = {oid} and pg_has_role(current_user, c.relowner, 'MEMBER'))"
+    );
+    step.done = step.done.map(|done| format!("(not {is_own} or ({done}))"));
+    step
 }
 
 /// `USAGE` on the schemas, to every role that has it on the legacy schema, directly or as everybody, and something to use in the schema.
@@ -218,19 +270,15 @@ pub(super) fn on_column(
     steps.collect()
 }
 
-fn on_function(
-    moves: &Moves<'_>,
-    function: &crate::checks::catalogue::Function,
-    old: &Catalogue,
-) -> Step {
-    let oids = moves.function_oids(function, old);
+/// `without`: whether there is nothing to do where no such function is.
+fn on_function(moves: &Moves<'_>, function: &Function, oids: &str, without: &str) -> Step {
     let given: Vec<&str> =
         ROLES.into_iter().filter(|role| has(&function.grants, role, "EXECUTE")).collect();
     let mut wanted = given.clone();
     wanted.sort_unstable();
     let done = format!(
         "(select coalesce(bool_and({wanted} = (select coalesce(array_agg({GRANTEE} order by {GRANTEE} collate \"C\"), '{{}}') \
-         from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where {GRANTEE} = any ({roles}))), false) \
+         from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where {GRANTEE} = any ({roles}))), {without}) \
          from pg_catalog.pg_proc p where p.oid in ({oids}))",
         wanted = texts(&wanted),
         roles = texts(&ROLES),
@@ -249,8 +297,11 @@ fn on_function(
         "declare one record;\nbegin\n  for one in {oids} loop\n    {}\n  end loop;\nend;",
         statements.join("\n    ")
     );
-    let place = moves.function(&function.name);
-    let shown = place.map(|it| format!("{}.{}", it.schema, it.name)).unwrap_or_default();
+    let place = moves.function(&function.name).filter(|_| function.schema == moves.legacy);
+    let shown = match place {
+        Some(it) => format!("{}.{}", it.schema, it.name),
+        None => format!("{}.{}", function.schema, function.name),
+    };
     Step::new(format!("grants on function {shown}({})", function.identity_arguments), done, change)
 }
 

@@ -86,6 +86,19 @@ async function pictured(database) {
   return readFileSync(file, 'utf8').replace(/^\\(un)?restrict .*$/gm, '');
 }
 
+/** What the API's roles and everybody may do, a line each. */
+async function rights(database) {
+  const grantee = `case a.grantee when 0 then 'public' else pg_get_userbyid(a.grantee)::text end`;
+  const lines = await database.sql.unsafe(`select concat_ws(' ', n.nspname, o.name, ${grantee}, a.privilege_type) as line from (
+      select relnamespace as of, relname::text as name, coalesce(relacl, acldefault(case relkind when 'S' then 's' else 'r' end::"char", relowner)) as acl from pg_class
+      union all select c.relnamespace, c.relname || '.' || t.attname, t.attacl from pg_attribute t join pg_class c on c.oid = t.attrelid
+      union all select pronamespace, oid::regprocedure::text, coalesce(proacl, acldefault('f', proowner)) from pg_proc) o
+    join pg_namespace n on n.oid = o.of, aclexplode(o.acl) a
+    where n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'auth', 'extensions') and a.privilege_type <> 'MAINTAIN'
+      and ${grantee} in ('public', 'anon', 'authenticated', 'service_role') order by 1`);
+  return lines.map(({ line }) => line).join('\n');
+}
+
 const both = (database) => ({ old: old.url, new: database.url });
 const apply = (database, args = [], options = {}) => plan(processes, both(database), ['--apply', '--yes', ...args], { schema: MAP(), ...options });
 
@@ -120,6 +133,23 @@ describe('the hard OLD', () => {
     await database.sql.unsafe(await printed(database, ['--sequence-gap', '50'])).simple();
     assert.equal(await pictured(database), after, 'nor by the printed SQL');
     await itHasWhatOldHas(database);
+  });
+
+  test('what a hosted project gives by default widens no right, and one apply is enough', async (t) => {
+    const plain = await restored(t);
+    await apply(plain);
+    const hosted = await old.another(`new_${(count += 1)}`, 'empty');
+    t.after(() => hosted.close());
+    const all = ['tables', 'functions', 'sequences'].map((kind) => `alter default privileges in schema public grant all on ${kind} to anon, authenticated, service_role;`);
+    await hosted.sql.unsafe(all.join('')).simple();
+    await hosted.restore(dump);
+    assert.notEqual(await rights(hosted), await rights(plain));
+    // A schema that was left out of the dump stands in nobody's way.
+    await old.sql.unsafe(`create schema elsewhere; create sequence elsewhere.n; select nextval('elsewhere.n')`).simple();
+    t.after(() => old.sql.unsafe('drop schema elsewhere cascade').simple());
+    await apply(hosted);
+    assert.equal(await rights(hosted), await rights(plain));
+    assert.match((await apply(hosted)).stdout, /changed 0 objects in 9 of 9 files/);
   });
 
   test('the printed SQL does what --apply does', async (t) => {
