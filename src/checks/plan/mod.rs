@@ -140,7 +140,34 @@ fn notes(
             used.join(", ")
         ));
     }
+    notes.extend(beside(old, moves));
     notes.push("files of storage, users of auth, edge functions and cron jobs are not SQL's business: docs/plan.md says how they come over".to_owned());
+    notes
+}
+
+/// What the application hung on the platform's own tables: a dump that leaves their schemas out leaves it out as well.
+fn beside(old: &Catalogue, moves: &moves::Moves<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for it in old.relations.iter().filter(|it| is_managed(&it.schema)) {
+        for trigger in it.triggers.iter().filter(|it| !is_managed(&it.function_schema)) {
+            let place = moves.function(&trigger.function);
+            let place = place.filter(|_| trigger.function_schema == moves.legacy);
+            let moved = place.map_or_else(String::new, |place| {
+                format!(" (the function is {}.{} on new)", place.schema, place.name)
+            });
+            notes.push(format!(
+                "by hand, once the functions have moved, unless new has it: {}{moved}; a dump without schema {} lacks this trigger",
+                trigger.definition, it.schema
+            ));
+        }
+        if !it.policies.is_empty() {
+            let names: Vec<_> = it.policies.iter().map(|it| it.name.as_str()).collect();
+            notes.push(format!(
+                "by hand, unless new has them: policies on {}.{} ({}); a dump without schema {0} lacks them",
+                it.schema, it.name, names.join(", ")
+            ));
+        }
+    }
     notes
 }
 

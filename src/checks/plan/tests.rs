@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::checks::catalogue::{Column, Function, Grant, Kind, Named, Relation, Schema, Server};
+use crate::checks::catalogue::{
+    Column, Function, Grant, Kind, Named, Policy, Relation, Schema, Server, Trigger,
+};
 use crate::rewrite::schema::Entry;
 
 fn relation(name: &str, kind: Kind) -> Relation {
@@ -223,6 +225,86 @@ fn rights_are_those_of_old_and_not_more() {
          select \"id\", \"user\" from \"s\".\"a\";"
     );
     assert!(!view.iter().any(|it| it.contains("INSERT")), "the owner's rights are the owner's");
+}
+
+#[test]
+fn rights_on_what_stays_are_those_of_old_too() {
+    let mut stays = relation("stays", Kind::Table);
+    stays.columns[0].grants = vec![grant("anon", "SELECT")];
+    let mut theirs = relation("objects", Kind::Table);
+    theirs.schema = "storage".into();
+    let relations =
+        vec![relation("a", Kind::Table), relation("keys_v2", Kind::Table), stays, theirs];
+    let old = catalogue(relations, vec![function("f", "", &[]), function("moved", "", &[])]);
+    let lines = [("a", "s"), ("keys", "s.keys"), ("keys_v2", "s.keys")];
+    let plan = plan(&old, &map(&lines, &[("moved", "s")]), &with_compat());
+    let file = plan.files.iter().find(|it| it.name.contains("grants")).unwrap();
+    let of = |name: &str| file.steps.iter().find(|it| it.does.contains(name)).unwrap();
+    let guard = "(not exists (select from pg_catalog.pg_class c where c.oid = to_regclass('\"public\".\"stays\"')";
+    for does in ["grants on public.stays", "SELECT on column id of public.stays for anon"] {
+        assert!(of(does).done.as_ref().unwrap().starts_with(guard), "{does}");
+    }
+    assert!(
+        of("grants on public.stays").change.contains("revoke all on table \"public\".\"stays\"")
+    );
+    assert!(of("grants on function public.f(").change.contains("p.proowner, 'MEMBER'"));
+    assert!(!of("grants on function s.moved(").change.contains("p.proowner, 'MEMBER'"));
+    assert!(!file.steps.iter().any(|it| it.does.contains("storage")), "the platform's are its own");
+}
+
+#[test]
+fn what_hangs_on_the_platforms_tables_is_mentioned() {
+    let mut users = relation("users", Kind::Table);
+    users.schema = "auth".into();
+    let trigger = |name: &str, schema: &str| Trigger {
+        name: name.into(),
+        definition: format!("CREATE TRIGGER {name} … {schema}.greet()"),
+        function_schema: schema.into(),
+        function: "greet".into(),
+        enabled: true,
+    };
+    users.triggers = vec![trigger("welcome", "public"), trigger("theirs", "auth")];
+    let mut objects = relation("objects", Kind::Table);
+    objects.schema = "storage".into();
+    objects.policies = vec![Policy {
+        name: "own files".into(),
+        command: "select".into(),
+        permissive: true,
+        roles: vec!["public".into()],
+        using: None,
+        check: None,
+    }];
+    let old = catalogue(vec![users, objects], vec![function("greet", "", &[])]);
+    let notes = plan(&old, &map(&[], &[("greet", "s")]), &with_compat()).notes.join("\n");
+    assert!(notes.contains("welcome … public.greet() (the function is s.greet on new)"), "{notes}");
+    assert!(
+        notes.contains("policies on storage.objects (own files); a dump without schema storage"),
+        "{notes}"
+    );
+    assert!(!notes.contains("theirs"), "{notes}");
+}
+
+#[test]
+fn a_sequence_of_another_schema_need_not_be_here() {
+    let sequence = |schema: &str| crate::checks::catalogue::Sequence {
+        schema: schema.into(),
+        name: "n".into(),
+        type_: "bigint".into(),
+        start: 1,
+        increment: 1,
+        greatest: 9,
+        cycles: false,
+        last_value: Some(3),
+        is_readable: true,
+        owned_by: None,
+        grants: Vec::new(),
+    };
+    let mut old = catalogue(tables(&["a"]), Vec::new());
+    old.sequences = vec![sequence("public"), sequence("private")];
+    let plan = plan(&old, &map(&[("a", "s")], &[]), &with_compat());
+    let file = plan.files.iter().find(|it| it.name.contains("sequences")).unwrap();
+    let asks = |at: usize| file.steps[at].done.as_ref().unwrap().contains("is null or");
+    assert_eq!((asks(0), asks(1)), (false, true));
 }
 
 #[test]
