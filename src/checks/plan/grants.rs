@@ -165,11 +165,12 @@ pub(super) fn grants(old: &Catalogue, moves: &Moves<'_>) -> File {
 /// default privileges of a hosted project give `anon` all that old took away.
 fn staying(old: &Catalogue, moves: &Moves<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    let moves_on = |it: &Relation| {
-        it.schema == moves.legacy
-            && (moves.table(&it.name).is_some() || moves.merged.contains_key(it.name.as_str()))
-    };
+    let is_old = |it: &Relation| it.schema == moves.legacy;
+    let moves_on = |it: &Relation| is_old(it) && moves.table(&it.name).is_some();
     for it in old.relations.iter().filter(|it| !super::is_managed(&it.schema) && !moves_on(it)) {
+        // One that becomes another's rows keeps its rights until a view takes its name, which has the other's.
+        let is_merged = is_old(it) && moves.merged.contains_key(it.name.as_str());
+        let kinds = if is_merged { "rpf" } else { "rpfvm" };
         let (name, shown) = (qualified(&it.schema, &it.name), format!("{}.{}", it.schema, it.name));
         let oid = format!("to_regclass({})", literal(&name));
         let mut granted =
@@ -177,7 +178,7 @@ fn staying(old: &Catalogue, moves: &Moves<'_>) -> Vec<Step> {
         for column in it.columns.iter().filter(|it| !it.grants.is_empty()) {
             granted.extend(on_column(&name, &shown, &oid, &column.name, &column.grants));
         }
-        steps.extend(granted.into_iter().map(|step| if_owned(step, &oid)));
+        steps.extend(granted.into_iter().map(|step| if_owned(step, &oid, kinds)));
     }
     for it in old.sequences.iter().filter(|it| !super::is_managed(&it.schema)) {
         if moves.sequence_schema(it) == it.schema {
@@ -185,7 +186,7 @@ fn staying(old: &Catalogue, moves: &Moves<'_>) -> Vec<Step> {
             let oid = format!("to_regclass({})", literal(&name));
             let shown = format!("sequence {}.{}", it.schema, it.name);
             let step = Object::sequence(&name, shown, oid.clone()).exactly(&it.grants);
-            steps.push(if_owned(step, &oid));
+            steps.push(if_owned(step, &oid, "S"));
         }
     }
     let stays = |it: &&Function| {
@@ -200,9 +201,11 @@ fn staying(old: &Catalogue, moves: &Moves<'_>) -> Vec<Step> {
     steps
 }
 
-fn if_owned(mut step: Step, oid: &str) -> Step {
+/// Leaves the step out unless a relation of these kinds is there and is this role's.
+fn if_owned(mut step: Step, oid: &str, kinds: &str) -> Step {
     let is_own = format!(
-        "exists (select from pg_catalog.pg_class c where c.oid = {oid} and pg_has_role(current_user, c.relowner, 'MEMBER'))"
+        "exists (select from pg_catalog.pg_class c where c.oid = {oid} and c.relkind::text = any (string_to_array('{kinds}', null)) \
+         and pg_has_role(current_user, c.relowner, 'MEMBER'))"
     );
     step.done = step.done.map(|done| format!("(not {is_own} or ({done}))"));
     step

@@ -233,8 +233,7 @@ fn rights_on_what_stays_are_those_of_old_too() {
     stays.columns[0].grants = vec![grant("anon", "SELECT")];
     let mut theirs = relation("objects", Kind::Table);
     theirs.schema = "storage".into();
-    let relations =
-        vec![relation("a", Kind::Table), relation("keys_v2", Kind::Table), stays, theirs];
+    let relations = tables(&["a", "keys", "keys_v2"]).into_iter().chain([stays, theirs]).collect();
     let old = catalogue(relations, vec![function("f", "", &[]), function("moved", "", &[])]);
     let lines = [("a", "s"), ("keys", "s.keys"), ("keys_v2", "s.keys")];
     let plan = plan(&old, &map(&lines, &[("moved", "s")]), &with_compat());
@@ -247,6 +246,7 @@ fn rights_on_what_stays_are_those_of_old_too() {
     assert!(
         of("grants on public.stays").change.contains("revoke all on table \"public\".\"stays\"")
     );
+    assert!(of("grants on public.keys_v2").done.as_ref().unwrap().contains("'rpf'"), "no view");
     assert!(of("grants on function public.f(").change.contains("p.proowner, 'MEMBER'"));
     assert!(!of("grants on function s.moved(").change.contains("p.proowner, 'MEMBER'"));
     assert!(!file.steps.iter().any(|it| it.does.contains("storage")), "the platform's are its own");
