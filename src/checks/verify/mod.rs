@@ -199,7 +199,12 @@ async fn open(
         Through::Rest { timeout } => {
             let rest = Rest::new(Http::new(snapshot, *timeout, BODY_BYTES), options.page);
             let map = &snapshot.rewrite.map;
+            let projects = &snapshot.forward.projects;
+            let place = |side: Side| (&projects[side].authority, &projects[side].path_prefix);
             let mut warnings = Vec::new();
+            if place(Side::Old) == place(Side::New) {
+                warnings.push("both URLs lead to one project, which agrees with itself".to_owned());
+            }
             let mut found = Pair::default();
             for side in Side::ALL {
                 let mut schemas: BTreeSet<String> = options.schemas.iter().cloned().collect();
