@@ -245,6 +245,7 @@ fn relations(rows: &[SimpleQueryRow]) -> Vec<Relation> {
         let (relation, key) = found.entry((schema.clone(), name.clone())).or_default();
         (relation.schema, relation.name) = (schema, name);
         relation.is_table = matches!(row.get(2), Some("r" | "p" | "f"));
+        relation.is_partition = row.get(8) == Some("t");
         let kind = match (row.get(5), row.get(6)) {
             (Some("json"), _) => Kind::Json,
             (_, Some("json")) => Kind::JsonArray,

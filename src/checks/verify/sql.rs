@@ -63,6 +63,8 @@ pub struct Relation {
     pub name: String,
     /// Whether it is a table, and no view.
     pub is_table: bool,
+    /// Whether it is a partition: its rows are its table's, and it is compared only where the map names it.
+    pub is_partition: bool,
     /// Its columns, sorted by name.
     pub columns: Vec<Column>,
     /// The columns of its primary key, in the key's order.
@@ -123,13 +125,13 @@ pub fn search_path(schemas: &[String]) -> String {
     format!("SET search_path = pg_catalog{}", schemas.collect::<String>())
 }
 
-/// Every column of every relation that is the application's: schema, relation, kind, column, type, base type, element type, and the
-/// column's place in the primary key.
+/// Every column of every relation that is the application's: schema, relation, kind, column, type, base type, element type, the
+/// column's place in the primary key, and whether the relation is a partition.
 #[must_use]
 pub fn catalogue() -> String {
     format!(
         "SELECT n.nspname, c.relname, c.relkind, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-           b.typname, e.typname, pg_catalog.array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) \
+           b.typname, e.typname, pg_catalog.array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum), c.relispartition \
          FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
@@ -137,8 +139,7 @@ pub fn catalogue() -> String {
          JOIN pg_catalog.pg_type b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0), t.oid) \
          LEFT JOIN pg_catalog.pg_type e ON e.oid = b.typelem AND b.typcategory = 'A' \
          LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary \
-         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition \
-           AND n.nspname !~ '^pg_' AND n.nspname NOT IN ({MACHINERY}) \
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ({MACHINERY}) \
            AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
              AND d.objid = c.oid AND d.deptype = 'e') \
          ORDER BY n.nspname, c.relname, a.attnum"
@@ -343,6 +344,7 @@ mod tests {
             schema: "pu\"blic".into(),
             name: "Orders".into(),
             is_table: true,
+            is_partition: false,
             columns: vec![
                 column("at", "timestamp with time zone", Kind::Plain),
                 column("id", "uuid", Kind::Plain),

@@ -140,14 +140,18 @@ pub fn targets(map: &SchemaMap, found: &Pair<Vec<Relation>>, wanted: &Wanted) ->
     }
     let exact: BTreeSet<&str> =
         lines.iter().filter(|line| line.name.is_some()).map(|line| line.old).collect();
-    let prefixed =
-        |relation: &&Relation| relation.schema == legacy && !exact.contains(relation.name.as_str());
+    let prefixed = |relation: &&Relation| {
+        relation.schema == legacy
+            && !relation.is_partition
+            && !exact.contains(relation.name.as_str())
+    };
     for relation in found.old.iter().filter(prefixed) {
         if let Some(place) = tables.to_new(&relation.name) {
             add(Some((legacy, &relation.name)), (place.schema, place.name), true);
         }
     }
-    for relation in found.new.iter().filter(|relation| relation.schema != legacy) {
+    let apart = |relation: &&Relation| relation.schema != legacy && !relation.is_partition;
+    for relation in found.new.iter().filter(apart) {
         // A table of new that a prefix entry leads to, and that old lacks.
         let name = tables.to_old(&relation.schema, &relation.name);
         if let Some(name) = name.filter(|name| !exact.contains(name))
@@ -157,7 +161,7 @@ pub fn targets(map: &SchemaMap, found: &Pair<Vec<Relation>>, wanted: &Wanted) ->
         }
     }
     if wanted.unmapped {
-        for relation in found.old.iter().filter(|relation| relation.is_table) {
+        for relation in found.old.iter().filter(|it| it.is_table && !it.is_partition) {
             let is_mapped = relation.schema == legacy && tables.to_new(&relation.name).is_some();
             let place = (relation.schema.as_str(), relation.name.as_str());
             if !is_mapped && find(&found.new, place).is_some() {
@@ -184,7 +188,10 @@ pub fn left_behind(map: &SchemaMap, found: &Pair<Vec<Relation>>, wanted: &Wanted
         let is_mapped =
             relation.schema == map.legacy() && map.tables().to_new(&relation.name).is_some();
         let place = (relation.schema.as_str(), relation.name.as_str());
-        relation.is_table && !is_mapped && find(&found.new, place).is_none()
+        relation.is_table
+            && !relation.is_partition
+            && !is_mapped
+            && find(&found.new, place).is_none()
     };
     found.old.iter().filter(is_left).map(Relation::shown).collect()
 }
@@ -235,6 +242,7 @@ mod tests {
             schema: schema.into(),
             name: name.into(),
             is_table: !name.ends_with("_view"),
+            is_partition: name.ends_with("_part"),
             columns: columns.iter().map(column).collect(),
             key: key.iter().map(ToString::to_string).collect(),
         }
@@ -329,6 +337,22 @@ mod tests {
             ..Wanted::default()
         };
         assert_eq!(unknown(&mapped, &wanted), ["kyes", "order", "public.ordres"]);
+    }
+
+    #[test]
+    fn a_partition_is_compared_only_where_the_map_names_it() {
+        let map = map(&[("events", "audit"), ("events_part", "audit"), ("log_*", "audit")]);
+        let plain = |place| relation(place, &["id"], &["id"]);
+        let old = ["public.events", "public.events_part", "public.log_part", "app.x_part"];
+        let new = ["audit.events", "audit.events_part", "audit.log_part", "app.x_part"];
+        let found = Pair { old: old.map(plain).to_vec(), new: new.map(plain).to_vec() };
+        let wanted = Wanted { unmapped: true, ..Wanted::default() };
+        assert_eq!(
+            shown(&targets(&map, &found, &wanted)),
+            ["public.events → audit.events", "public.events_part → audit.events_part"]
+        );
+        let found = Pair { new: Vec::new(), ..found };
+        assert!(left_behind(&map, &found, &wanted).is_empty(), "nor is it missed alone");
     }
 
     #[test]

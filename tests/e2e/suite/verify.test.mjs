@@ -180,6 +180,19 @@ test('a table that new lacks is said, and a key is no more than its own columns'
   assert.deepEqual([code, verdict, rows.key], [1, 'equal', ['id']], 'what was planted stays');
 });
 
+test('a partition is a part of its table, unless the map names it', async () => {
+  const parts = (schema) => ['create table parted (id int primary key) partition by range (id)', `create table ${schema}.parted_1 partition of parted for values from (0) to (10)`,
+    `create table parted_2 partition of parted for values from (10) to (20)`, 'insert into parted select generate_series(0, 19)'];
+  await on(urls.old, ...parts('public'));
+  await on(urls.new, ...parts('shared'));
+  const config = join(processes.dir, 'parted.toml');
+  writeFileSync(config, readFileSync(ownConfig, 'utf8').replace('[schema.tables]', '[schema.tables]\nparted_1 = "shared"'));
+  const { report } = await verify(config, '--json', '--no-storage', '--rows', 'all', '--recheck', '0', '--ignore', 'updated_at');
+  await Promise.all(['old', 'new'].map((side) => on(urls[side], 'drop table parted')));
+  const parted = report.tables.filter((table) => table.new.includes('parted')).map((table) => [table.new, table.verdict, table.rows?.compared.new]);
+  assert.deepEqual(parted, [['public.parted', 'equal', 20], ['shared.parted_1', 'equal', 10]]);
+});
+
 test('tables without a key are compared as a whole, and what can not be compared is said', async () => {
   await on(urls.old, 'create table loose (a int, b text)', `insert into loose values (1, 'x'), (1, 'x'), (2, null)`);
   await on(urls.new, 'create table loose (b text, a int)', `insert into loose values (null, 2), ('x', 1), ('x', 1)`);
