@@ -21,7 +21,7 @@ pub(super) struct Outcome<'f> {
 }
 
 pub(super) fn functions(moves: &Moves<'_>, outcomes: &[Outcome<'_>], old: &Catalogue) -> File {
-    let mut steps: Vec<_> = moves.functions.iter().map(|it| relocation(moves, it)).collect();
+    let mut steps: Vec<_> = moves.functions.iter().map(|it| relocation(moves, it, old)).collect();
     for outcome in outcomes {
         if let Some(path) = &outcome.search_path {
             steps.push(search_path(moves, outcome.function, path, old));
@@ -38,13 +38,17 @@ pub(super) fn functions(moves: &Moves<'_>, outcomes: &[Outcome<'_>], old: &Catal
     }
 }
 
-fn relocation(moves: &Moves<'_>, it: &FunctionMove<'_>) -> Step {
+fn relocation(moves: &Moves<'_>, it: &FunctionMove<'_>, catalogue: &Catalogue) -> Step {
     let (schema, legacy) = (literal(&ident(&it.schema)), literal(&ident(moves.legacy)));
     let (name, old) = (literal(&it.name), literal(it.old));
     let own = "not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')";
     let count = it.overloads.len();
+    // Overloads that are there on old already are not those that move.
+    let leaves = it.schema == moves.legacy && moves.function(&it.name).is_some();
+    let there = if leaves { 0 } else { catalogue.functions(&it.schema, &it.name).count() };
+    let all = count + there;
     let done = format!(
-        "(select count(*) >= {count} from pg_catalog.pg_proc p where p.pronamespace = to_regnamespace({schema}) and p.proname = {name})"
+        "(select count(*) >= {all} from pg_catalog.pg_proc p where p.pronamespace = to_regnamespace({schema}) and p.proname = {name})"
     );
     let mut change = format!(
         "if not exists (select from pg_catalog.pg_proc p where p.pronamespace = to_regnamespace({legacy}) and p.proname = {old} and {own}) then\n  \

@@ -308,6 +308,26 @@ fn a_sequence_of_another_schema_need_not_be_here() {
 }
 
 #[test]
+fn a_function_moves_beside_others_of_its_new_name() {
+    let asked = |functions: Vec<Function>, lines: &[(&str, &str)]| {
+        let plan = plan(&catalogue(Vec::new(), functions), &map(&[], lines), &with_compat());
+        let file = plan.files.iter().find(|it| it.name.contains("functions")).unwrap();
+        let asked: Vec<_> = file.steps.iter().map(|it| it.done.clone().unwrap()).collect();
+        asked
+    };
+    let mut other = function("length", "", &[]);
+    other.schema = "s".into();
+    let one = asked(vec![function("size", "", &[]), other], &[("size", "s.length")]);
+    assert!(one[0].contains("count(*) >= 2"), "{one:?}");
+    // Where those of the new name leave it, they are not waited for.
+    let chain = asked(
+        vec![function("a", "", &[]), function("b", "", &[])],
+        &[("a", "public.b"), ("b", "s")],
+    );
+    assert!(chain.iter().all(|it| it.contains("count(*) >= 1")), "{chain:?}");
+}
+
+#[test]
 fn functions_find_what_moved() {
     let lines = [("a", "s"), ("b", "s.c"), ("c", "t")];
     // Body, its settings, compat, what the search_path becomes, whether somebody has to look.
