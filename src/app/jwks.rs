@@ -9,16 +9,15 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, USER_AGENT};
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use crate::forward;
 use crate::forward::pool::Pool;
 use crate::forward::request_body::RequestBody;
 use crate::forward::send::Outgoing;
-use crate::forward::{self, Project};
 use crate::observe::published::KeyFetch;
 use crate::observe::{Metrics, Shard};
 use crate::path::published::PublishedKeys;
@@ -179,7 +178,8 @@ impl<'a> Follow<'a> {
 
     async fn ask(&self, snapshot: &Snapshot) -> Result<Vec<VerifyingKey>, Failed> {
         let unreachable = |why: String| Failed { kind: KeyFetch::Unreachable, why };
-        let (settings, target) = place(snapshot, self.side)
+        let url = &snapshot.tokens.projects[self.side].jwks_url;
+        let (settings, target) = forward::leading_to(&snapshot.forward, self.side, url)
             .ok_or_else(|| unreachable("jwks_url is no URL".to_owned()))?;
         let outgoing = Outgoing {
             method: Method::GET,
@@ -236,25 +236,4 @@ fn headers() -> HeaderMap {
     let agent = concat!("cutover/", env!("CARGO_PKG_VERSION"));
     headers.insert(USER_AGENT, HeaderValue::from_static(agent));
     headers
-}
-
-/// Where a side publishes, as the pool is told: at the project itself with the project's Host, or elsewhere with the URL's own. The
-/// project's CA counts for both.
-fn place(snapshot: &Snapshot, side: Side) -> Option<(forward::Settings, PathAndQuery)> {
-    let url: Uri = snapshot.tokens.projects[side].jwks_url.parse().ok()?;
-    let target = url.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-    let tls = url.scheme() == Some(&Scheme::HTTPS);
-    let authority = url.authority()?.clone();
-    let mut settings = snapshot.forward.clone();
-    let project = &mut settings.projects[side];
-    let dial_host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let dial_port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    if (tls, &dial_host, dial_port) != (project.tls, &project.dial_host, project.dial_port) {
-        let host_header = HeaderValue::from_str(authority.as_str()).ok()?;
-        let ca_pem = project.ca_pem.take();
-        let path_prefix = String::new();
-        *project =
-            Project { tls, dial_host, dial_port, authority, host_header, path_prefix, ca_pem };
-    }
-    Some((settings, target))
 }

@@ -3,11 +3,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ::http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
+use ::http::header::{self, ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
 use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tungstenite::handshake::client::generate_key;
 
 use crate::forward;
 use crate::forward::error::ForwardError;
@@ -89,6 +92,9 @@ pub enum NoAnswer {
     /// The answer was cut, or longer than was asked for.
     #[error("the answer was cut or is too long: {0}")]
     Body(String),
+    /// The side answered something else than 101 to the handshake of a WebSocket.
+    #[error("the WebSocket was refused with {0}")]
+    NoSocket(StatusCode),
     /// No whole answer within the time.
     #[error("no whole answer within {0:?}")]
     Late(Duration),
@@ -132,29 +138,96 @@ impl Http {
             .unwrap_or(Err(NoAnswer::Late(self.timeout)))
     }
 
-    async fn exchange(&self, side: Side, who: As<'_>, ask: Ask) -> Result<Answer, NoAnswer> {
-        let prefix = &self.settings.projects[side].path_prefix;
-        let target = format!("{prefix}{}", ask.target);
-        let target = PathAndQuery::try_from(target)
+    /// The same to a URL that is not below the project's: where its keys are published.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]
+    pub async fn get_url(&self, side: Side, url: &str) -> Result<Answer, NoAnswer> {
+        let (settings, target) = forward::leading_to(&self.settings, side, url)
+            .ok_or_else(|| NoAnswer::Malformed("no URL".to_owned()))?;
+        let headers = own_headers(HeaderMap::new());
+        let exchange = self.send(side, &settings, target, Method::GET, headers, Bytes::new());
+        tokio::time::timeout(self.timeout, exchange)
+            .await
+            .unwrap_or(Err(NoAnswer::Late(self.timeout)))
+    }
+
+    /// Opens a WebSocket with the side's key of a role in the headers. The caller speaks on it and bounds the time.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]
+    pub async fn socket(
+        &self,
+        side: Side,
+        role: Role,
+        target: &str,
+    ) -> Result<TokioIo<Upgraded>, NoAnswer> {
+        let mut headers = own_headers(HeaderMap::new());
+        headers.remove(ACCEPT_ENCODING);
+        self.present(side, As::Key(role), &mut headers)?;
+        // Realtime takes the key from the query, as from a browser, and reads no Authorization.
+        headers.remove(AUTHORIZATION);
+        let key = HeaderValue::try_from(generate_key())
             .map_err(|error| NoAnswer::Malformed(error.to_string()))?;
-        let mut headers = ask.headers;
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let agent = concat!("cutover/", env!("CARGO_PKG_VERSION"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(header::SEC_WEBSOCKET_KEY, key);
+        let key = self.keyring.key_for(side, role).map_or("", |key| key.text.expose());
+        let target = self.target(side, &format!("{target}&apikey={key}"))?;
+        let sending = self.pool.send_upgrade(side, &self.settings, Method::GET, target, headers);
+        let mut response = sending.await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(NoAnswer::NoSocket(response.status()));
+        }
+        let upgraded = hyper::upgrade::on(&mut response).await;
+        Ok(TokioIo::new(upgraded.map_err(|error| NoAnswer::Body(error.to_string()))?))
+    }
+
+    /// The certificate that the side shows, as DER; `None` without TLS.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]
+    pub async fn certificate(&self, side: Side) -> Result<Option<Vec<u8>>, NoAnswer> {
+        let shown = self.pool.certificate(side, &self.settings).await;
+        shown.map_err(|error| NoAnswer::Forward(ForwardError::Connect(error)))
+    }
+
+    fn target(&self, side: Side, target: &str) -> Result<PathAndQuery, NoAnswer> {
+        let prefix = &self.settings.projects[side].path_prefix;
+        PathAndQuery::try_from(format!("{prefix}{target}"))
+            .map_err(|error| NoAnswer::Malformed(error.to_string()))
+    }
+
+    async fn exchange(&self, side: Side, who: As<'_>, ask: Ask) -> Result<Answer, NoAnswer> {
+        let target = self.target(side, &ask.target)?;
+        let mut headers = own_headers(ask.headers);
         self.present(side, who, &mut headers)?;
+        self.send(side, &self.settings, target, ask.method, headers, ask.body).await
+    }
+
+    async fn send(
+        &self,
+        side: Side,
+        settings: &forward::Settings,
+        target: PathAndQuery,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, NoAnswer> {
         let outgoing = Outgoing {
-            is_repeatable: matches!(ask.method, Method::GET | Method::HEAD),
-            method: ask.method,
+            is_repeatable: matches!(method, Method::GET | Method::HEAD),
+            method,
             target,
             headers,
             continued: None,
-            body: match ask.body.is_empty() {
+            body: match body.is_empty() {
                 true => RequestBody::Empty,
-                false => RequestBody::Read(ask.body),
+                false => RequestBody::Read(body),
             },
             body_state: Rc::default(),
         };
-        let answer = self.pool.send(side, &self.settings, self.timeout, outgoing).await?;
+        let answer = self.pool.send(side, settings, self.timeout, outgoing).await?;
         let (head, body) = answer.response.into_parts();
         let body = Limited::new(body, self.body_bytes).collect().await;
         let body = body.map_err(|error| NoAnswer::Body(error.to_string()))?.to_bytes();
@@ -181,4 +254,11 @@ impl Http {
         headers.insert(AUTHORIZATION, bearer);
         Ok(())
     }
+}
+
+fn own_headers(mut headers: HeaderMap) -> HeaderMap {
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let agent = concat!("cutover/", env!("CARGO_PKG_VERSION"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+    headers
 }

@@ -4,5 +4,9 @@
 //! Shell: it speaks with both projects, through the proxy's own client, so that an answer here is the answer that the proxy would
 //! get, and with their databases where the settings name them. It is started by `cli` alone and is no part of the path.
 
+pub mod catalogue;
 pub mod database;
+pub mod doctor;
 pub mod http;
+pub mod plan;
+pub mod verify;

@@ -5,11 +5,14 @@
 
 mod check;
 mod client;
+mod doctor;
 mod environment;
 mod explain;
+mod plan;
 mod rollout;
 mod screen;
 mod serve;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -42,11 +45,17 @@ enum Verb {
     Serve,
     /// Read and check every setting; list all faults (exit 2 if there are any)
     Check,
+    /// Ask both projects whether they are ready; say what to do about each thing that is not
+    Doctor(doctor::Arguments),
     /// Say which side serves a user, why, and at which percentage the user moves
     Explain(explain::Arguments),
+    /// Write the SQL that moves new's tables and functions to where the map says (needs old's database URL)
+    Plan(plan::Arguments),
     /// Show or change the percentage, live
     #[command(subcommand)]
     Rollout(rollout::Verb),
+    /// Compare the data of both projects: exit 0 if they agree, 1 if they differ or can't be compared
+    Verify(verify::Arguments),
 }
 
 /// How a command ended.
@@ -113,8 +122,11 @@ fn run(verb: Verb, mut context: Context<'_>) -> Exit {
     let ended = match verb {
         Verb::Serve => Ok(Exit::Done),
         Verb::Check => check::run(&mut context),
+        Verb::Doctor(arguments) => doctor::run(arguments, &mut context),
         Verb::Explain(arguments) => explain::run(arguments, &mut context),
+        Verb::Plan(arguments) => plan::run(arguments, &mut context),
         Verb::Rollout(verb) => rollout::run(verb, &mut context),
+        Verb::Verify(arguments) => verify::run(arguments, &mut context),
     };
     ended.unwrap_or_else(|error| report(&error, &mut context.screen))
 }

@@ -6,6 +6,7 @@
 //! anything about a request, and no other room imports it.
 
 pub mod audit;
+pub mod configmap;
 pub mod edit;
 pub mod fault;
 pub mod live;
@@ -17,8 +18,10 @@ mod build;
 mod checks;
 mod envfile;
 mod files;
+mod follow;
 mod hold;
 mod keys;
+mod kubernetes;
 mod layers;
 mod load;
 mod merged;
@@ -39,6 +42,7 @@ use std::path::{Path, PathBuf};
 use crate::secret::Secret;
 use crate::side::{Pair, Side};
 use crate::snapshot::Snapshot;
+use crate::tokens::Project;
 use fault::Faults;
 use keys::KEYS;
 use live::Sources;
@@ -66,8 +70,16 @@ pub struct Report {
     pub snapshot: Snapshot,
     /// Each project's database, for the commands that ask it.
     pub databases: Pair<Option<Database>>,
+    /// What each project's tokens are signed with, also while `tokens.mode` is `shared` and no request needs it.
+    pub keys: Pair<Project>,
     /// Every key and the source of its value.
     pub provenance: Vec<(String, String)>,
+}
+
+/// What the settings say of a ConfigMap to follow; `None` where they name none. Their faults are left to the start.
+#[must_use]
+pub fn kubernetes(sources: &Sources) -> Option<startup::Kubernetes> {
+    load::kubernetes(sources)
 }
 
 /// Reads and checks every setting. Opens no socket and writes nothing.
@@ -75,11 +87,12 @@ pub struct Report {
 /// # Errors
 /// Every fault of every source.
 pub fn check(sources: &Sources) -> Result<Report, Faults> {
-    let loaded = load(sources, false, &Overlay::new()).outcome?;
+    let loaded = load(sources, false, &Overlay::default()).outcome?;
     checks::tls_files(&loaded.merged, &loaded.built.startup)?;
     let provenance = KEYS.iter().map(|key| (key.name.to_owned(), loaded.merged.source(key.name)));
     Ok(Report {
         databases: Pair::from_fn(|side| database(&loaded.merged, &sources.directory(), side)),
+        keys: Pair::from_fn(|side| tokens::keys(&loaded.merged, side).unwrap_or_default()),
         provenance: provenance.collect(),
         warnings: loaded.built.warnings,
         startup: loaded.built.startup,

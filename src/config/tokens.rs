@@ -64,6 +64,14 @@ fn project(merged: &Merged, url: &Url, side: Side, mode: Mode) -> Result<Project
     Project::new(secret("jwt_secret"), secret("signing_key"), &issuer, &jwks_url)
 }
 
+/// One project's keys whatever the mode: for whoever tries tokens at the projects themselves. `None` where they are no keys.
+pub(super) fn keys(merged: &Merged, side: Side) -> Option<Project> {
+    match merged.value(&format!("projects.{side}.url")) {
+        Typed::Url(url) => project(merged, url, side, Mode::Exchange).ok(),
+        _ => None,
+    }
+}
+
 fn secrets<'a>(merged: &'a Merged, side: Side, name: &str) -> &'a [Secret] {
     merged.secrets(&format!("projects.{side}.{name}"))
 }
@@ -92,7 +100,9 @@ pub(super) fn warnings(merged: &Merged, warnings: &mut Vec<String>) {
             for name in ["jwt_secret", "jwks_url", "signing_key"] {
                 let key = format!("projects.{side}.{name}");
                 if !merged.secrets(&key).is_empty() || matches!(merged.value(&key), Typed::Url(_)) {
-                    warnings.push(format!("{key} has no effect with tokens.mode = \"shared\""));
+                    let but = if name == "jwks_url" { "" } else { ", but for `cutover doctor`" };
+                    warnings
+                        .push(format!("{key} has no effect with tokens.mode = \"shared\"{but}"));
                 }
             }
         }

@@ -36,6 +36,17 @@ impl Dialed {
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
+
+    /// The side's own certificate, as DER.
+    pub(super) fn certificate(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => {
+                let shown = stream.get_ref().1.peer_certificates()?;
+                shown.first().map(|certificate| certificate.to_vec())
+            }
+        }
+    }
 }
 
 /// What to offer to the side.

@@ -11,10 +11,11 @@ pub mod tunnel;
 
 use std::time::Duration;
 
-use http::{HeaderValue, uri::Authority};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 
-use crate::side::Pair;
+use crate::side::{Pair, Side};
 
 /// Where a project is and how to reach it. Checked: the URL has no path, query or user info.
 #[derive(Clone, Debug)]
@@ -63,4 +64,26 @@ pub struct Settings {
     pub idle_connections: usize,
     /// What to do when new can't be reached.
     pub on_new_unavailable: OnNewUnavailable,
+}
+
+/// Settings that lead to a URL of a side's, and the target there: at the project itself with the project's Host, or elsewhere (published
+/// keys may be) with the URL's own. The project's CA counts for both. `None` for a text that is no URL.
+#[must_use]
+pub fn leading_to(settings: &Settings, side: Side, url: &str) -> Option<(Settings, PathAndQuery)> {
+    let url: Uri = url.parse().ok()?;
+    let target = url.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    let tls = url.scheme() == Some(&Scheme::HTTPS);
+    let authority = url.authority()?.clone();
+    let mut settings = settings.clone();
+    let project = &mut settings.projects[side];
+    let dial_host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let dial_port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    if (tls, &dial_host, dial_port) != (project.tls, &project.dial_host, project.dial_port) {
+        let host_header = HeaderValue::from_str(authority.as_str()).ok()?;
+        let ca_pem = project.ca_pem.take();
+        let path_prefix = String::new();
+        *project =
+            Project { tls, dial_host, dial_port, authority, host_header, path_prefix, ca_pem };
+    }
+    Some((settings, target))
 }

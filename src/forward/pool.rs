@@ -146,6 +146,22 @@ impl Pool {
         Rc::new(Self { dialer: Dialer::default(), sides: RefCell::default(), shard })
     }
 
+    /// The certificate that a side shows, as DER; `None` without TLS. On a connection of its own, which is closed at once.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: also for a certificate that is not believed.
+    pub async fn certificate(
+        &self,
+        side: Side,
+        settings: &Settings,
+    ) -> Result<Option<Vec<u8>>, ConnectError> {
+        let dialing = self.dialer.dial(&settings.projects[side], Offer::Http1);
+        let dialed = tokio::time::timeout(settings.connect_timeout, dialing)
+            .await
+            .map_err(|_| ConnectError::Timeout)??;
+        Ok(dialed.certificate())
+    }
+
     /// A kept connection that still stands, newest first; connections past their time are dropped on the way.
     pub(super) async fn reuse(
         self: &Rc<Self>,

@@ -88,6 +88,15 @@ impl Settings {
         if faults.is_empty() { Ok(Self { names: maps, owners: all, depth }) } else { Err(faults) }
     }
 
+    /// Every function whose name differs, by its names on old and new, sorted.
+    #[must_use]
+    pub fn lines(&self) -> Vec<(&str, &str)> {
+        let names = self.names.new.iter().map(|(old, new)| (old.as_str(), new.as_str()));
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        names
+    }
+
     /// The longest known name that the raw path begins with, on borders of segments, and what was found for it.
     fn longest<'t, T>(
         &self,
@@ -188,6 +197,12 @@ mod tests {
         ] {
             assert_eq!(belongs(&map(), tail), want, "{tail}");
         }
+    }
+
+    #[test]
+    fn every_name_can_be_gone_through() {
+        let map = settings(&[("pay", "billing"), ("a", "b"), ("same", "same")], &[]).unwrap();
+        assert_eq!(map.lines(), [("a", "b"), ("pay", "billing")]);
     }
 
     #[test]

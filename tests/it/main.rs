@@ -19,6 +19,8 @@ mod cli;
 mod console;
 /// Which side, and why: over sockets.
 mod decision;
+/// `cutover doctor` against what real projects can't be made to do.
+mod doctor;
 /// A stop: what is in flight ends well, and nothing new begins.
 mod drain;
 /// When a side can't be reached, is slow, or breaks off.
@@ -27,6 +29,8 @@ mod failure;
 mod framing;
 /// Edge functions: names, owners.
 mod functions;
+/// A ConfigMap that three replicas follow.
+mod k8s;
 /// API keys, tokens, and headers that could deceive.
 mod keys;
 /// Limits, each at its edge.
@@ -58,5 +62,7 @@ mod tidy;
 mod tls;
 /// Users' tokens on their way to the other project.
 mod tokens;
+/// `cutover verify` through PostgREST.
+mod verify;
 /// WebSockets of functions, tunnelled.
 mod websocket;

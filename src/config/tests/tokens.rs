@@ -63,7 +63,12 @@ fn a_key_that_can_not_sign_is_named_and_not_shown() {
     }
     let unused = Home::new(&GOOD.replace("[rollout]", "signing_key = \"hunter2\"\n[rollout]"));
     let warnings = unused.check().unwrap().warnings;
-    assert_eq!(warnings, ["projects.new.signing_key has no effect with tokens.mode = \"shared\""]);
+    assert_eq!(
+        warnings,
+        [
+            "projects.new.signing_key has no effect with tokens.mode = \"shared\", but for `cutover doctor`"
+        ]
+    );
 }
 
 #[test]

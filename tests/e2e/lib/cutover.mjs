@@ -7,8 +7,8 @@ import { SALT } from './bucket.mjs';
 import * as paths from './paths.mjs';
 import { freePorts, preferPort } from './ports.mjs';
 
-/** The map of sql/new.sql, as an operator would write it. */
-const SCHEMA = `
+/** How NEW reorganises OLD, as an operator would write it: the proxy reads by it, and `cutover plan` builds NEW by it. */
+export const SCHEMA = `
 [schema]
 legacy = "public"
 unmapped = "pass"

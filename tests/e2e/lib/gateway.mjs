@@ -2,12 +2,13 @@
 // path to its service, passes WebSockets through, and keeps a record of what arrived for the tests to look at.
 //   node gateway.mjs '<json: project, port, signing, jwtSecret (Lite's), databaseUrl, keys, liteKeys, rest: "postrust"|"lite", ports: {lite, postrust, functions}>'
 // Own paths: GET /__e2e/requests (the record), DELETE the same (forget it), PUT /__e2e/tus-prefix (the body, see
-// storage-tus.mjs), /__e2e/realtime (see realtime.mjs). Every response carries x-e2e-project.
+// storage-tus.mjs), PUT /__e2e/hidden-schemas (the body, a JSON list), /__e2e/realtime (see realtime.mjs). Every response carries x-e2e-project.
 
 import { Agent, createServer, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { claimsOf, jwks, signJwt, verifyJwt } from './keys.mjs';
+import { OpenApi } from './openapi.mjs';
 import { Realtime } from './realtime.mjs';
 import { storageService } from './storage.mjs';
 
@@ -20,7 +21,9 @@ const roleTokens = {
 };
 const realtime = new Realtime({ name: config.project, signing: config.signing, databaseUrl: config.databaseUrl }, (role) => roleTokens[role]);
 const storage = storageService(config);
+const openApi = new OpenApi(config.databaseUrl);
 let record = [];
+let hidden = []; // schemas that REST does not expose, for a test of what is said then
 
 // Paths that browsers, other servers or signed links open without a key; functions, realtime and resumable uploads check for themselves.
 const KEYLESS = [
@@ -36,6 +39,7 @@ const server = createServer((request, response) => {
   if (path === '/__e2e/requests') return showRecord(request, response);
   if (path === '/__e2e/realtime') return realtime.inspect(request, response);
   if (path === '/__e2e/tus-prefix') return text(request).then((prefix) => response.end(storage.uploads.setPrefix(prefix)));
+  if (path === '/__e2e/hidden-schemas') return text(request).then((list) => response.end(JSON.stringify((hidden = JSON.parse(list)))));
   remember(request);
   if (request.method === 'OPTIONS' && request.headers.origin && request.headers['access-control-request-method']) return preflight(request, response);
 
@@ -47,6 +51,7 @@ const server = createServer((request, response) => {
   response.setHeader('access-control-allow-origin', '*');
 
   if (path === '/auth/v1/.well-known/jwks.json') return response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'public, max-age=600' }).end(JSON.stringify(jwks(config.signing)));
+  if (path === '/rest/v1/' && request.method === 'GET') return describe(request, response, role);
   if (path.startsWith('/rest/v1/') || path === '/rest/v1') return config.rest === 'postrust' ? toPostrust(request, response, role) : toLite(request, response, role);
   if (path.startsWith('/auth/v1/')) return toLite(request, response, role);
   if (path.startsWith('/storage/v1/') || path.startsWith('/upload/resumable')) return storage.handle(request, response, liteHeaders(request, role));
@@ -135,6 +140,19 @@ function profile(request) {
   return request.headers[writes ? 'content-profile' : 'accept-profile'] ?? 'public';
 }
 
+// postrust has no OpenAPI document. As on hosted projects it is shown to service keys alone, one schema at a time.
+async function describe(request, response, role) {
+  if (role !== 'service') return refuse(response, 401, 'Access to schema is forbidden');
+  const schema = profile(request);
+  if (!config.ports.postrust[schema]) return toPostrust(request, response, role); // it says in PostgREST's words that there is none
+  try {
+    const document = await openApi.document(schema, `http://127.0.0.1:${config.port}`);
+    response.writeHead(200, { 'content-type': 'application/openapi+json; charset=utf-8', 'content-profile': schema }).end(JSON.stringify(document));
+  } catch (error) {
+    refuse(response, 500, error.message);
+  }
+}
+
 function toPostrust(request, response, role) {
   const user = userBearer(request);
   const headers = { ...request.headers, authorization: `Bearer ${user ?? roleTokens[role]}` };
@@ -144,7 +162,10 @@ function toPostrust(request, response, role) {
   // Workaround: postrust does not read `+` in a query as the space it stands for (a filter value with spaces, from supabase-js).
   const [path, query] = url.split(/\?(.*)/s);
   if (query) url = `${path}?${query.replaceAll('+', '%20')}`;
-  const port = config.ports.postrust[profile(request)] ?? config.ports.postrust['*'];
+  const schema = profile(request);
+  // The server of another schema does not expose this one, and says so itself.
+  const isHidden = hidden.includes(schema);
+  const port = (isHidden ? Object.entries(config.ports.postrust).find(([name]) => name !== schema && name !== '*')[1] : config.ports.postrust[schema]) ?? config.ports.postrust['*'];
   forward(request, response, port, url, headers, user || role === 'service' ? forbidden : undefined);
 }
 

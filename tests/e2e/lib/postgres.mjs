@@ -1,7 +1,7 @@
 // A PostgreSQL with pgvector, in the run's own directory: pg0 unpacks it, makes the cluster and starts it in about a second.
 
 import { execFile, spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import postgres from 'postgres';
@@ -9,6 +9,8 @@ import * as paths from './paths.mjs';
 
 const run = promisify(execFile);
 const DATABASE = 'app';
+/** What a project has before anything is restored into it. */
+const PLATFORM = ['auth', 'storage', 'extensions', 'graphql*', 'realtime', 'vault'];
 
 /** Starts one cluster; returns its URL and a connection for set-up statements (one per cluster, closed with it). */
 export async function startPostgres(processes, name, port) {
@@ -29,15 +31,43 @@ export async function startPostgres(processes, name, port) {
   processes.onStop(stop);
   await run(program, ['start', '--name', name, '--port', String(port), '--database', DATABASE, ...config], options);
 
-  const url = `postgres://postgres:postgres@127.0.0.1:${port}/${DATABASE}`;
+  return database(home, port, DATABASE);
+}
+
+/** One database of a cluster, with a connection for set-up statements. */
+function database(home, port, name, role = 'postgres') {
+  const url = `postgres://${role}:${role}@127.0.0.1:${port}/${name}`;
   const sql = postgres(url, { max: 1, onnotice: () => {} });
   return {
     url,
-    authenticatorUrl: `postgres://authenticator:authenticator@127.0.0.1:${port}/${DATABASE}`,
+    name,
+    authenticatorUrl: `postgres://authenticator:authenticator@127.0.0.1:${port}/${name}`,
+    sql,
     /** Runs one of the files in sql/, with {{name}} placeholders filled in. */
     async file(fileName, values = {}) {
       const text = readFileSync(join(paths.E2E, 'sql', fileName), 'utf8');
       await sql.unsafe(text.replace(/\{\{(\w+)\}\}/g, (_, key) => values[key])).simple();
+    },
+    /** Makes another database in the cluster. */
+    async another(other, template = 'template0') {
+      await sql.unsafe(`create database "${other}" template "${template}"`);
+      return database(home, port, other);
+    },
+    /** The same database as another role, whose password is its name. */
+    as: (other) => database(home, port, name, other),
+    /** Runs one of PostgreSQL's own programs, of the server's version (pg0 unpacked them). */
+    async program(program, ...args) {
+      const installations = join(home, '.pg0', 'installation');
+      const [version] = readdirSync(installations);
+      return run(join(installations, version, 'bin', program), [...args, '--dbname', url], { maxBuffer: 1 << 26 });
+    },
+    /** Everything of the application: what `supabase db dump` takes, in one file. Schemas that each project has of its own stay out. */
+    async dump(file, ...more) {
+      await this.program('pg_dump', ...PLATFORM.flatMap((schema) => ['--exclude-schema', schema]), '--file', file, ...more);
+    },
+    /** Restores a dump, stopping at the first error. */
+    async restore(file) {
+      await this.program('psql', '--no-psqlrc', '--quiet', '--set', 'ON_ERROR_STOP=1', '--file', file);
     },
     close: () => sql.end({ timeout: 1 }),
   };

@@ -5,6 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { hs256, JWT_SECRET, jwks, projectKeys } from './keys.mjs';
 import * as paths from './paths.mjs';
+import { plan } from './plan.mjs';
 import { freePorts } from './ports.mjs';
 import { startPostgres } from './postgres.mjs';
 import { answers } from './until.mjs';
@@ -16,17 +17,14 @@ export const SCHEMAS = {
 };
 
 /** Starts the project `name` (old or new). `rest` says which server answers /rest/v1: `postrust` or `lite`; `signing` is the key that
- * it verifies users' tokens with (see keys.mjs); `label` tells several projects of one name apart. */
-export async function startProject(processes, name, { rest = 'postrust', signing = hs256(JWT_SECRET), label = name } = {}) {
+ * it verifies users' tokens with (see keys.mjs); `label` tells several projects of one name apart. `build(database)` fills its database. */
+export async function startProject(processes, name, build, { rest = 'postrust', signing = hs256(JWT_SECRET), label = name } = {}) {
   const keys = projectKeys(name, signing);
   const liteSecret = signing.secret ?? randomBytes(32).toString('hex'); // Lite knows HS256 only
   const [postgresPort, litePort, functionsPort, gatewayPort, ...restPorts] = await freePorts(4 + SCHEMAS[name].length + 1);
   const database = await startPostgres(processes, label, postgresPort);
   await database.file('roles.sql');
-  await database.file('old.sql');
-  if (name === 'new') await database.file('new.sql');
-  await database.file('access.sql', { project: name });
-  await database.file('rows.sql');
+  await build(database);
 
   const lite = startLite(processes, { name, label, port: litePort, databaseUrl: database.url, secret: liteSecret, keys });
   const postrust = startPostrusts(processes, { name, label, ports: restPorts, databaseUrl: database.authenticatorUrl, signing });
@@ -46,6 +44,25 @@ export async function startProject(processes, name, { rest = 'postrust', signing
 
   const { anon: [anonKey], service: [serviceKey] } = keys;
   return { name, url: `http://127.0.0.1:${gatewayPort}`, anonKey, serviceKey, keys, signing, databaseUrl: database.url };
+}
+
+/** OLD, made by hand; its dump is what NEW is built from, and `made` is told of it before OLD's services are up. */
+export function buildOld(dump, made) {
+  return async (database) => {
+    for (const file of ['old.sql', 'access.sql', 'rows.sql']) await database.file(file);
+    await database.dump(dump);
+    made({ databaseUrl: database.url, dump });
+  };
+}
+
+/** NEW, as an operator builds it: OLD's dump into an empty project, then `cutover plan --apply`. `old` is or will be { databaseUrl, dump }. */
+export function buildNew(processes, old) {
+  return async (database) => {
+    const { databaseUrl, dump } = await old;
+    await database.restore(dump);
+    await plan(processes, { old: databaseUrl, new: database.url }, ['--apply', '--yes']);
+    await database.file('new-extra.sql');
+  };
 }
 
 function startLite(processes, { name, label, port, databaseUrl, secret, keys }) {

@@ -1,8 +1,9 @@
 // Both projects, started side by side in a few seconds, and stopped with everything they own.
 
+import { join } from 'node:path';
 import { es256, hs256, OTHER_SECRET } from './keys.mjs';
 import { Processes } from './processes.mjs';
-import { startProject } from './project.mjs';
+import { buildNew, buildOld, startProject } from './project.mjs';
 
 /** How NEW's tokens may differ from OLD's, who signs with HS256 in all pairs; the default pair (`shared`) has one secret for both. In
  * the others a token of one project is refused by the other, and Cutover has to exchange it. */
@@ -11,17 +12,25 @@ export const PAIRS = {
   asymmetric: es256,
 };
 
-/** Starts a NEW for a pair other than `shared`. Its keys of the API differ from no other NEW's. */
-export function startOtherNew(processes, pair, options = {}) {
-  return startProject(processes, 'new', { ...options, signing: PAIRS[pair](), label: `new-${pair}` });
+/** Starts a NEW for a pair other than `shared`, from the dump that the stack's was made of. Its keys of the API differ from no other NEW's. */
+export function startOtherNew(processes, pair, old, options = {}) {
+  return startProject(processes, 'new', buildNew(processes, old), { ...options, signing: PAIRS[pair](), label: `new-${pair}` });
 }
 
-/** Starts OLD and NEW. Returns { old, new, processes, stop }; each project has url, anonKey, serviceKey, keys, signing, databaseUrl. */
+/** Starts OLD and NEW. Returns { old, new, processes, stop }; each project has url, anonKey, serviceKey, keys, signing, databaseUrl; OLD its dump. */
 export async function startStack(options = {}) {
   const processes = new Processes();
   try {
-    const [old, neu] = await Promise.all([startProject(processes, 'old', options), startProject(processes, 'new', options)]);
-    return { old, new: neu, processes, stop: () => processes.stop() };
+    const dump = join(processes.dir, 'old.dump.sql');
+    const built = Promise.withResolvers();
+    const [old, neu] = await Promise.all([
+      startProject(processes, 'old', buildOld(dump, built.resolve), options).catch((error) => {
+        built.reject(error); // NEW waits for it
+        throw error;
+      }),
+      startProject(processes, 'new', buildNew(processes, built.promise), options),
+    ]);
+    return { old: { ...old, dump }, new: neu, processes, stop: () => processes.stop() };
   } catch (error) {
     await processes.stop();
     throw error;

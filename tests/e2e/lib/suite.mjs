@@ -25,7 +25,7 @@ export async function startPair(name) {
   if (name === 'shared') return stack;
   const processes = new Processes();
   after(() => processes.stop());
-  return { old: stack.old, new: await startOtherNew(processes, name), tokens: 'exchange' };
+  return { old: stack.old, new: await startOtherNew(processes, name, stack.old), tokens: 'exchange' };
 }
 
 /** Starts a proxy in front of the stack, or of another pair, for this test file; call it at the file's top level. */

@@ -1,7 +1,7 @@
--- Who may do what, the same on both projects: API roles reach every table and function of every exposed schema; row level
+-- Who may do what on OLD; NEW has it from OLD's dump and `cutover plan`. API roles reach every table and function of every exposed schema; row level
 -- security leaves each user the rows that carry their user_id; products are a shop window that any signed-in user can read.
 -- Every table but usage_tracking is in the publication that realtime follows.
--- Run after the tables exist. {{project}} is replaced by `old` or `new`.
+-- Run after the tables exist.
 
 create publication supabase_realtime;
 
@@ -14,7 +14,7 @@ begin
     select nspname from pg_namespace where nspname !~ '^pg_' and nspname not in ('information_schema', 'auth', 'extensions', 'storage')
   loop
     execute format('grant usage on schema %I to anon, authenticated, service_role', schema_name);
-    execute format($f$ create function %I.which_project() returns text language sql stable as 'select ''{{project}}''::text' $f$, schema_name);
+    execute format($f$ create function %I.which_project() returns text language sql stable as 'select ''old''::text' $f$, schema_name);
     execute format($f$ create function %I.whoami() returns json language sql stable as
       'select json_build_object(''role'', current_user, ''user'', auth.uid())' $f$, schema_name);
     execute format('grant all on all tables in schema %I to anon, authenticated, service_role', schema_name);

@@ -1,6 +1,5 @@
--- The same rows with the same ids on both projects: 40 users, each with topics, memories (with vectors), chunks, a vendor
--- organisation with keys, a conversation, a profile, a subscription and an order. Written with the old names: on NEW the
--- compatibility views take the inserts. Ids are md5 of what they name, so that the two projects agree without a copy.
+-- OLD's rows; NEW has them from OLD's dump: 40 users, each with topics, memories (with vectors), chunks, a vendor organisation with
+-- keys, a conversation, a profile, a subscription and an order. Ids are md5 of what they name, so that tests can tell them.
 
 create temporary table member as
   select n, md5('user ' || n)::uuid as user_id from generate_series(1, 40) n;

@@ -42,7 +42,12 @@ impl Authority {
     }
 
     pub fn issues(&self, name: &str) -> Pair {
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        self.issues_until(name, CertificateParams::default().not_after)
+    }
+
+    pub fn issues_until(&self, name: &str, end: time::OffsetDateTime) -> Pair {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = end;
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         Pair { cert, key: key.serialize_pem() }

@@ -1,0 +1,25 @@
+// `cutover plan`, as an operator runs it before any proxy is up: the map, and both databases.
+
+import { execFile } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { SCHEMA } from './cutover.mjs';
+import * as paths from './paths.mjs';
+
+const run = promisify(execFile);
+
+/** Runs `cutover plan` with these arguments; `databases` are { old, new }, `schema` the part of the settings about the map. Returns
+ * { code, stdout, stderr }; fails on another exit code than `code`. */
+export async function plan(processes, databases, args = [], { schema = SCHEMA, code = 0 } = {}) {
+  const dir = mkdtempSync(join(processes.dir, 'plan-'));
+  const config = join(dir, 'config.toml');
+  const project = (name) => `[projects.${name}]\nurl = "http://${name}.invalid"\n`; // the plan never asks the API
+  writeFileSync(config, `${project('old')}${project('new')}${schema}`);
+  const env = { PATH: process.env.PATH, SUPABASE_DB_URL_OLD: databases.old, SUPABASE_DB_URL_NEW: databases.new ?? '' };
+  if (!databases.new) delete env.SUPABASE_DB_URL_NEW;
+  const ended = await run(paths.cutoverBinary(), ['plan', '--config', config, ...args], { env, maxBuffer: 1 << 26 })
+    .then((said) => ({ code: 0, ...said }), (error) => ({ code: error.code, stdout: error.stdout, stderr: error.stderr }));
+  if (ended.code !== code) throw new Error(`cutover plan ${args.join(' ')} ended with ${ended.code}, not ${code}:\n${ended.stdout}\n${ended.stderr}`);
+  return ended;
+}
