@@ -87,7 +87,7 @@ const CLI_IMPORTS: &[&str] =
 const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
-const PURE: [&str; 44] = [
+const PURE: [&str; 46] = [
     "src/side.rs",
     "src/route.rs",
     "src/secret.rs",
@@ -121,6 +121,8 @@ const PURE: [&str; 44] = [
     "src/observe/code.rs",
     "src/observe/facts.rs",
     "src/observe/redact.rs",
+    "src/checks/catalogue/mod.rs",
+    "src/checks/doctor/judge",
     "src/telemetry/metrics.rs",
     "src/telemetry/spans.rs",
     "src/telemetry/value.rs",
