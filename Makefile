@@ -3,10 +3,10 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check fuzz fuzz-briefly build bench check clean
+.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check fuzz fuzz-briefly build bench bench-verify check clean
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: ## two real projects, real users, one number that moves them (DEMO_EXIT=1: end after the script)
 	@demo/run.sh
@@ -55,6 +55,9 @@ fuzz: ## every fuzz target for 10 minutes each (FUZZ_SECONDS)
 
 bench: ## the benches; each prints its own figures
 	$(CARGO) bench --locked
+
+bench-verify: build ## `verify --rows all` over 1,000,000 rows in two real databases (VERIFY_ROWS), with 7 planted differences
+	CUTOVER_BIN=$(abspath $(TARGET))/release/cutover benches/verify.sh
 
 check: build ## the shipped config.toml through the release binary
 	$(TARGET)/release/cutover check --config config.toml

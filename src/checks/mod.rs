@@ -9,3 +9,4 @@ pub mod database;
 pub mod doctor;
 pub mod http;
 pub mod plan;
+pub mod verify;

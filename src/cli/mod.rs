@@ -12,6 +12,7 @@ mod plan;
 mod rollout;
 mod screen;
 mod serve;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -53,6 +54,8 @@ enum Verb {
     /// Show or change the percentage, live
     #[command(subcommand)]
     Rollout(rollout::Verb),
+    /// Compare the data of both projects: exit 0 if they agree, 1 if they differ or can't be compared
+    Verify(verify::Arguments),
 }
 
 /// How a command ended.
@@ -123,6 +126,7 @@ fn run(verb: Verb, mut context: Context<'_>) -> Exit {
         Verb::Explain(arguments) => explain::run(arguments, &mut context),
         Verb::Plan(arguments) => plan::run(arguments, &mut context),
         Verb::Rollout(verb) => rollout::run(verb, &mut context),
+        Verb::Verify(arguments) => verify::run(arguments, &mut context),
     };
     ended.unwrap_or_else(|error| report(&error, &mut context.screen))
 }

@@ -29,6 +29,8 @@ mod failure;
 mod framing;
 /// Edge functions: names, owners.
 mod functions;
+/// A ConfigMap that three replicas follow.
+mod k8s;
 /// API keys, tokens, and headers that could deceive.
 mod keys;
 /// Limits, each at its edge.
@@ -60,5 +62,7 @@ mod tidy;
 mod tls;
 /// Users' tokens on their way to the other project.
 mod tokens;
+/// `cutover verify` through PostgREST.
+mod verify;
 /// WebSockets of functions, tunnelled.
 mod websocket;

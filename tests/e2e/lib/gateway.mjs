@@ -8,6 +8,7 @@ import { Agent, createServer, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { claimsOf, jwks, signJwt, verifyJwt } from './keys.mjs';
+import { OpenApi } from './openapi.mjs';
 import { Realtime } from './realtime.mjs';
 import { storageService } from './storage.mjs';
 
@@ -20,6 +21,7 @@ const roleTokens = {
 };
 const realtime = new Realtime({ name: config.project, signing: config.signing, databaseUrl: config.databaseUrl }, (role) => roleTokens[role]);
 const storage = storageService(config);
+const openApi = new OpenApi(config.databaseUrl);
 let record = [];
 let hidden = []; // schemas that REST does not expose, for a test of what is said then
 
@@ -49,6 +51,7 @@ const server = createServer((request, response) => {
   response.setHeader('access-control-allow-origin', '*');
 
   if (path === '/auth/v1/.well-known/jwks.json') return response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'public, max-age=600' }).end(JSON.stringify(jwks(config.signing)));
+  if (path === '/rest/v1/' && request.method === 'GET') return describe(request, response, role);
   if (path.startsWith('/rest/v1/') || path === '/rest/v1') return config.rest === 'postrust' ? toPostrust(request, response, role) : toLite(request, response, role);
   if (path.startsWith('/auth/v1/')) return toLite(request, response, role);
   if (path.startsWith('/storage/v1/') || path.startsWith('/upload/resumable')) return storage.handle(request, response, liteHeaders(request, role));
@@ -135,6 +138,19 @@ function toFunctions(request, response) {
 function profile(request) {
   const writes = ['POST', 'PATCH', 'PUT', 'DELETE'].includes(request.method);
   return request.headers[writes ? 'content-profile' : 'accept-profile'] ?? 'public';
+}
+
+// postrust has no OpenAPI document. As on hosted projects it is shown to service keys alone, one schema at a time.
+async function describe(request, response, role) {
+  if (role !== 'service') return refuse(response, 401, 'Access to schema is forbidden');
+  const schema = profile(request);
+  if (!config.ports.postrust[schema]) return toPostrust(request, response, role); // it says in PostgREST's words that there is none
+  try {
+    const document = await openApi.document(schema, `http://127.0.0.1:${config.port}`);
+    response.writeHead(200, { 'content-type': 'application/openapi+json; charset=utf-8', 'content-profile': schema }).end(JSON.stringify(document));
+  } catch (error) {
+    refuse(response, 500, error.message);
+  }
 }
 
 function toPostrust(request, response, role) {
