@@ -54,6 +54,8 @@ pub mod path;
 // Control and operators.
 pub mod config;
 
+pub mod k8s;
+
 pub mod checks;
 
 pub mod admin;

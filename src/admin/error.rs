@@ -27,7 +27,7 @@ pub struct AdminError {
 impl AdminError {
     /// Every code with its status, as `docs/errors.md` lists them.
     #[cfg(test)]
-    pub(super) const ALL: [(&str, u16); 15] = [
+    pub(super) const ALL: [(&str, u16); 17] = [
         ("CUTA400", 400),
         ("CUTA401", 401),
         ("CUTA403", 403),
@@ -36,12 +36,14 @@ impl AdminError {
         ("CUTA409", 409),
         ("CUTA4091", 409),
         ("CUTA4092", 409),
+        ("CUTA4093", 409),
         ("CUTA412", 412),
         ("CUTA413", 413),
         ("CUTA422", 422),
         ("CUTA4221", 422),
         ("CUTA429", 429),
         ("CUTA500", 500),
+        ("CUTA503", 503),
         ("CUTA5031", 503),
     ];
 
@@ -74,7 +76,7 @@ impl AdminError {
             "CUTA404",
             StatusCode::NOT_FOUND,
             "the admin listener has no such path",
-            "It has / (the console), /healthz, /readyz, /metrics, /status, /explain, /audit, /rollout, /rollout/abort and /events.",
+            "It has / (the console), /healthz, /readyz, /metrics, /status, /explain, /audit, /rollout, /rollout/abort, /replicas and /events.",
         )
     }
 
@@ -157,6 +159,18 @@ impl From<Refused> for AdminError {
                 StatusCode::CONFLICT,
                 message,
                 "Send \"resume\":true, or use `cutover rollout set N --resume`.",
+            ),
+            Refused::LostRace { .. } => Self::new(
+                "CUTA4093",
+                StatusCode::CONFLICT,
+                message,
+                "Read the state again and decide anew; an abort wins such a race by itself.",
+            ),
+            Refused::Unreachable { .. } => Self::new(
+                "CUTA503",
+                StatusCode::SERVICE_UNAVAILABLE,
+                message,
+                "The last number stands. A running proxy takes an abort all the same, and holds it in memory. If the API was asked and did not answer in time, the change may come yet: ask /rollout.",
             ),
             Refused::ReadOnly { .. } => Self::new(
                 "CUTA4092",

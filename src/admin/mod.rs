@@ -13,6 +13,7 @@
 //! | `GET /audit?limit=…` | the newest changes, oldest first |
 //! | `GET`, `PUT /rollout` | the number; `ETag` and `If-Match` carry the epoch |
 //! | `POST /rollout/abort` | percentage 0 and everybody on old, in one write |
+//! | `GET /replicas` | what every replica serves: epoch, percentage, force, readiness |
 //!
 //! It runs on a runtime of its own and can't slow a request. It reads snapshots and asks
 //! [`Control`]; it never changes anything by itself.
@@ -22,6 +23,7 @@ mod error;
 mod guard;
 mod lifecycle;
 mod questions;
+mod replicas;
 mod rollout;
 mod status;
 
@@ -38,10 +40,12 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 use crate::config::live::Control;
+use crate::config::startup::Peers;
 use crate::observe::Metrics;
 use crate::observe::exported::ExportCounters;
 use crate::observe::facts::Family;
 use crate::observe::log::Dropped;
+use crate::observe::process::host_name;
 use crate::path::published::PublishedKeys;
 use crate::secret::Secret;
 
@@ -65,6 +69,10 @@ pub struct State {
     pub token: Option<Secret>,
     /// What both projects publish as their keys.
     pub published: Arc<PublishedKeys>,
+    /// Where the other replicas are.
+    pub peers: Peers,
+    /// What this machine calls itself: in a pod, the pod's name.
+    pub name: Option<String>,
     /// Log lines that were lost.
     pub log_dropped: Dropped,
     /// What became of what was exported.
@@ -91,6 +99,8 @@ impl State {
             lifecycle,
             token: None,
             published: Arc::default(),
+            peers: Peers::default(),
+            name: host_name(),
             log_dropped: Dropped::default(),
             exported: Arc::default(),
             started: SystemTime::now(),
@@ -158,6 +168,7 @@ fn router(state: State) -> Router {
         .route("/audit", get(questions::audit))
         .route("/rollout", get(rollout::show).put(rollout::set))
         .route("/rollout/abort", post(rollout::abort))
+        .route("/replicas", get(replicas::show))
         .fallback(async || AdminError::not_found())
         .method_not_allowed_fallback(async || AdminError::method_not_allowed())
         .layer(DefaultBodyLimit::max(BODY_BYTES))

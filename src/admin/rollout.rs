@@ -8,7 +8,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, State as Extract};
 use axum::response::{IntoResponse, Response};
 use http::{Extensions, HeaderMap, HeaderValue, header};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::guard::Caller;
@@ -42,7 +42,8 @@ struct AbortAsked {
 }
 
 pub(super) async fn show(Extract(state): Extract<State>) -> Result<Response, AdminError> {
-    Ok(answer(&ask(&state, Control::rollout).await?))
+    let rollout = ask(&state, Control::rollout).await?;
+    Ok(answer(&rollout, state.name.as_deref()))
 }
 
 pub(super) async fn set(
@@ -129,7 +130,7 @@ async fn apply(
     let epoch = ask(&state, |control| control.rollout().epoch).await?;
     let change = Change { actor, if_epoch: if_match(headers, epoch)?, ..change };
     let applied = ask(&state, move |control| control.apply(&change)).await?;
-    Ok(answer(&applied?))
+    Ok(answer(&applied?, state.name.as_deref()))
 }
 
 /// The epoch that `If-Match` asks for: `None` when there is no header, or when it is `*`.
@@ -166,8 +167,16 @@ fn if_match(headers: &HeaderMap, actual: u64) -> Result<Option<u64>, AdminError>
     }
 }
 
-fn answer(rollout: &RolloutState) -> Response {
-    let mut response = Json(rollout).into_response();
+/// The number, and which replica says so.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    rollout: &'a RolloutState,
+    name: Option<&'a str>,
+}
+
+fn answer(rollout: &RolloutState, name: Option<&str>) -> Response {
+    let mut response = Json(Shown { rollout, name }).into_response();
     if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", rollout.epoch)) {
         response.headers_mut().insert(header::ETAG, tag);
     }

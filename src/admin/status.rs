@@ -12,10 +12,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{AdminError, Phase, State, ask};
+use crate::config::configmap::ConfigMapState;
 use crate::config::live::{ReloadState, RolloutState};
 use crate::decide::Owner;
 use crate::observe::Gauges;
 use crate::observe::process::Process;
+use crate::observe::watching::WatchFacts;
 use crate::route::Route;
 use crate::side::Pair;
 
@@ -35,6 +37,8 @@ struct Status {
     #[serde(flatten)]
     rollout: RolloutState,
     reload: ReloadState,
+    /// The ConfigMap that is followed.
+    kubernetes: Option<ConfigMapState>,
     /// `old`, `new` or `rollout` for each route.
     routes: BTreeMap<&'static str, &'static str>,
     /// Host and port of each project.
@@ -56,14 +60,21 @@ pub(super) async fn readyz(Extract(state): Extract<State>) -> Response {
 }
 
 pub(super) async fn metrics(Extract(state): Extract<State>) -> Result<Response, AdminError> {
-    let (rollout, reloads) = ask(&state, |control| (control.rollout(), control.reloads())).await?;
-    let page = state.metrics.render(&gauges(&state, &rollout, &reloads));
+    let (rollout, reloads, followed) =
+        ask(&state, |control| (control.rollout(), control.reloads(), control.configmap())).await?;
+    let gauges = Gauges {
+        kubernetes: followed.as_ref().map(watch_facts),
+        ..gauges(&state, &rollout, &reloads)
+    };
+    let page = state.metrics.render(&gauges);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response())
 }
 
 pub(super) async fn status(Extract(state): Extract<State>) -> Result<Response, AdminError> {
-    let (rollout, reload, warnings) =
-        ask(&state, |control| (control.rollout(), control.reloads(), control.warnings())).await?;
+    let asked = ask(&state, |control| {
+        (control.rollout(), control.reloads(), control.warnings(), control.configmap())
+    });
+    let (rollout, reload, warnings, kubernetes) = asked.await?;
     let snapshot = state.control.live().load();
     let routes = Route::ALL.map(|route| {
         let owner = match snapshot.decide.owners.of(route) {
@@ -79,6 +90,7 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Result<Response, A
         phase: name(state.lifecycle.phase()),
         rollout,
         reload,
+        kubernetes,
         routes: routes.into(),
         projects: Pair::from_fn(|side| snapshot.forward.projects[side].authority.to_string()),
         workers: state.metrics.workers(),
@@ -107,11 +119,21 @@ pub(super) fn gauges(state: &State, rollout: &RolloutState, reloads: &ReloadStat
         config_faults: reloads.faults.len() as u64,
         config_last_success: last_success.and_then(seconds),
         published: Pair::from_fn(|side| state.published.facts(side)),
+        kubernetes: None,
         log_lines_dropped: state.log_dropped.lines(),
         telemetry: state.exported.read(),
         draining: state.lifecycle.phase() == Phase::Draining,
         started: state.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         process: Process::read(),
+    }
+}
+
+fn watch_facts(followed: &ConfigMapState) -> WatchFacts {
+    WatchFacts {
+        heard_seconds: followed.last_heard_seconds,
+        connected: followed.connected,
+        failures: followed.contact.failures,
+        resyncs: followed.contact.resyncs,
     }
 }
 

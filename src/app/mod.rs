@@ -21,6 +21,7 @@ use crate::admin::{self, Lifecycle, Phase};
 use crate::config::live::{Control, Sources};
 use crate::config::startup::Startup;
 use crate::config::watch as watching;
+use crate::k8s;
 use crate::observe::Metrics;
 use crate::observe::log::{Dropped, Log, Options};
 use crate::path::worker::Shared;
@@ -76,7 +77,7 @@ pub struct Proxy {
 /// # Errors
 /// Faults of the settings, and whatever keeps the proxy from starting.
 pub fn serve(sources: Sources) -> anyhow::Result<ExitCode> {
-    let (control, startup, warnings) = Control::start(sources)?;
+    let (control, startup, warnings) = k8s::start(sources)?;
     let colour = io::stderr().is_terminal();
     let log =
         Log::start(&Options { json: startup.log.json, level: startup.log.level.clone(), colour })?;
@@ -168,6 +169,7 @@ impl Proxy {
         state.published = Arc::clone(&shared.published);
         state.token.clone_from(&startup.admin_token);
         state.log_dropped = log_dropped;
+        state.peers = startup.peers.clone();
         export(exporter.as_mut(), startup, &mut state)?;
         run_background(&background, control, certificate, admin_socket, state)?;
         lifecycle.enter(Phase::Serving);

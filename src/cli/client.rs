@@ -114,21 +114,36 @@ impl AdminClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, NoAnswer> {
-        tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await.unwrap_or_else(
-            |_| {
-                let seconds = TIMEOUT.as_secs();
-                Err(NoAnswer::Failed(anyhow::anyhow!("{} did not answer in {seconds} s", self.url)))
-            },
-        )
+        self.ask_if(None, method, path, body).await
     }
 
-    async fn exchange(
+    /// The same, if the epoch still is `epoch` (If-Match).
+    pub(super) async fn ask_if(
         &self,
+        epoch: Option<u64>,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, NoAnswer> {
-        let request = self.request(method, path, body).map_err(NoAnswer::Failed)?;
+        let asking = self.exchange(epoch, method, path, body);
+        tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| {
+            let seconds = TIMEOUT.as_secs();
+            Err(NoAnswer::Failed(anyhow::anyhow!("{} did not answer in {seconds} s", self.url)))
+        })
+    }
+
+    async fn exchange(
+        &self,
+        epoch: Option<u64>,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, NoAnswer> {
+        let mut request = self.request(method, path, body).map_err(NoAnswer::Failed)?;
+        if let Some(tag) = epoch.and_then(|n| http::HeaderValue::try_from(format!("\"{n}\"")).ok())
+        {
+            request.headers_mut().insert(header::IF_MATCH, tag);
+        }
         let response = self.http.request(request).await.map_err(|error| self.no_answer(&error))?;
         let (head, body) = response.into_parts();
         let bytes = Limited::new(body, BODY_BYTES)
@@ -138,7 +153,9 @@ impl AdminClient {
             .to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         let ours = if head.status.is_success() {
-            body.get("epoch").is_some_and(Value::is_u64) || body["records"].is_array()
+            body.get("epoch").is_some_and(Value::is_u64)
+                || body["records"].is_array()
+                || body["replicas"].is_array()
         } else {
             body["code"].is_string()
         };

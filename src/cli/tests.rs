@@ -185,6 +185,32 @@ fn check_lists_every_fault_at_once() {
 }
 
 #[test]
+fn plan_needs_olds_database_and_never_shows_its_url() {
+    let mut world = World::new(CONFIG);
+    let ran = world.run(&["plan"]);
+    assert_eq!(ran.exit, Exit::Error);
+    assert!(ran.err.contains("SUPABASE_DB_URL_OLD"), "{ran:?}");
+    world.set("SUPABASE_DB_URL_OLD", "postgres://a:hush@127.0.0.1:1/app?connect_timeout=1");
+    for line in [&["plan"][..], &["plan", "--json"], &["plan", "--apply", "--yes"]] {
+        let ran = world.run(line);
+        assert_eq!(ran.exit, Exit::Error);
+        assert!(format!("{}{}", ran.out, ran.err).contains("old's database"), "{ran:?}");
+        assert!(!format!("{ran:?}").contains("hush"), "{ran:?}");
+    }
+    for line in [
+        &["plan", "--yes"][..],
+        &["plan", "--force"],
+        &["plan", "--out", "x", "--apply"],
+        &["plan", "--apply", "--dry-run", "--yes"],
+        &["plan", "--lock-timeout", "0"],
+    ] {
+        assert_eq!(world.run(line).exit, Exit::Error, "{line:?}");
+    }
+    let faults = World::new("[schema]\nnonsense = 1\n").run(&["plan"]);
+    assert_eq!(faults.exit, Exit::Faults);
+}
+
+#[test]
 fn explain_needs_no_proxy() {
     let world = World::new(CONFIG);
     let user = "5d1c3f0e-7d0e-4c35-9a53-0c9e2e6f1b11";

@@ -10,6 +10,7 @@ use http::uri::Authority;
 
 use super::checks;
 use super::fault::Fault;
+use super::kubernetes;
 use super::merged::Merged;
 use super::project::Url;
 use super::startup::{Log, Startup, TlsListener};
@@ -57,7 +58,7 @@ pub(crate) fn build(
     let functions = checks::functions(merged, faults);
     let projects = checks::projects(merged, faults);
     let telemetry = telemetry::settings(merged, read, faults);
-    let startup = startup(merged, directory, telemetry)?;
+    let startup = startup(merged, directory, telemetry, faults)?;
     let projects = projects?;
     let tokens = exchange::settings(merged, &projects, faults);
     let (keyring, map, buckets) = (keyring?, map?, buckets?);
@@ -301,9 +302,11 @@ fn startup(
     merged: &Merged,
     directory: &Path,
     telemetry: Option<exported::Settings>,
+    faults: &mut Vec<Fault>,
 ) -> Option<Startup> {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let path = |key| directory.join(merged.text(key));
+    let (kubernetes, peers) = kubernetes::read(merged, directory, faults);
     Some(Startup {
         listen: merged.address("listen")?,
         workers: match merged.size("workers") {
@@ -326,6 +329,8 @@ fn startup(
             level: merged.text("log.level").to_owned(),
             access: merged.truth("log.access"),
         },
+        kubernetes,
+        peers,
     })
 }
 

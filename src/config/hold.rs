@@ -1,39 +1,99 @@
-//! The brake that always works: an abort while the sources are broken, or while the environment pins the percentage.
+//! The brake that always works: an abort while the sources are broken or can't be reached, or while the environment pins the
+//! percentage.
 //!
 //! A change is written to the source that holds the number, and a source that is broken is not written over. An abort must not wait
-//! for somebody to mend a file at three in the morning: then everybody is forced to one side in this process's memory, the
-//! answer says so, and it stays until somebody resumes or the sources themselves force a side. A restart can't lose it silently:
-//! with broken sources there is no start.
+//! for somebody to mend a file at three in the morning, or for an API: then everybody is forced to one side in this process's memory,
+//! the answer says so, and it stays until somebody resumes or the sources themselves come to force a side. A restart can't lose it
+//! silently: with broken sources there is no start. One that waits for the Kubernetes API is written when that is back, unless
+//! the ConfigMap was changed by others meanwhile.
 
 use std::sync::Arc;
 
-use super::fault::Faults;
+use super::apply::{Wanted, running};
 use super::live::{Change, Control, Refused, RolloutState};
 use super::state::{By, State};
 use crate::side::Side;
 
-/// Said wherever the hold is shown.
+/// Said wherever a hold is shown that is there because of faults.
 pub(super) const HELD: &str = "held in the memory of this process only, because the sources have faults: mend them, then \
                                abort again to write it, or resume to leave it";
 
+/// The same where the ConfigMap can't be written.
+pub(super) const AWAY: &str = "held in the memory of this process only, because the ConfigMap can't be written: abort every \
+                               replica; it is written when the API is back, if nobody changed the ConfigMap meanwhile";
+
+/// A force that stands in memory only.
+pub(super) struct Held {
+    pub(super) side: Side,
+    /// [`HELD`] or [`AWAY`].
+    pub(super) because: &'static str,
+    /// What was asked for.
+    change: Change,
+    /// What the sources said then.
+    over: Wanted,
+}
+
 impl Control {
-    /// Writes a change to the source that holds the number, applies it, audits it. An abort whose source has faults is held in
-    /// memory instead; one whose percentage is pinned by the environment writes its force alone, which outranks the percentage.
+    /// Writes a change to the source that holds the number, applies it, audits it. An abort whose source has faults or can't be
+    /// reached is held in memory instead; one whose percentage is pinned by the environment writes its force alone, which
+    /// outranks the percentage.
     ///
     /// # Errors
     /// [`Refused`]; nothing was written then.
     pub fn apply(&self, change: &Change) -> Result<RolloutState, Refused> {
         let mut state = self.lock();
-        let Some(Some(side)) = change.force else { return self.write_change(&mut state, change) };
-        let mut done = self.write_change(&mut state, change);
-        if matches!(done, Err(Refused::PinnedByEnvironment { .. })) && change.percentage.is_some() {
+        let done = self.write_whole(&mut state, change);
+        let Some(Some(side)) = change.force else { return done };
+        let because = match &done {
+            Err(Refused::Faults(_)) => HELD,
+            Err(Refused::Unreachable { .. } | Refused::LostRace { .. }) => AWAY,
+            Err(Refused::ReadOnly { .. }) if state.remote.is_some() => AWAY,
+            _ => return done,
+        };
+        if let Err(refused) = &done {
+            tracing::warn!(%side, %refused, "everybody is forced: {because}");
+        }
+        Ok(self.hold(&mut state, side, change, because))
+    }
+
+    /// The same, never held: for those whose memory ends with the command.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was written then.
+    pub fn apply_to_source(&self, change: &Change) -> Result<RolloutState, Refused> {
+        self.write_whole(&mut self.lock(), change)
+    }
+
+    /// Writes what is held, now that the API is heard again.
+    pub fn write_held(&self) {
+        let mut state = self.lock();
+        let Some(held) = state.held.as_ref().filter(|held| held.because == AWAY) else { return };
+        if running(&state) != held.over {
+            return;
+        }
+        let change = Change { yields: true, ..held.change.clone() };
+        match self.write_whole(&mut state, &change) {
+            Ok(_) => tracing::info!("the abort that was held in memory is written"),
+            Err(refused) => tracing::warn!(%refused, "the abort is still held in memory"),
+        }
+    }
+
+    fn write_whole(&self, state: &mut State, change: &Change) -> Result<RolloutState, Refused> {
+        let done = self.write_change(state, change);
+        let is_abort = matches!(change.force, Some(Some(_)));
+        if is_abort
+            && matches!(done, Err(Refused::PinnedByEnvironment { .. }))
+            && change.percentage.is_some()
+        {
             let force_alone = Change { percentage: None, ..change.clone() };
-            done = self.write_change(&mut state, &force_alone).or(done);
+            let alone = self.write_change(state, &force_alone);
+            return match &alone {
+                Err(Refused::ReadOnly { .. }) if state.remote.is_none() => done,
+                Err(Refused::PinnedByEnvironment { .. } | Refused::Stale { .. }) => done,
+                _ => alone,
+            };
         }
-        match done {
-            Err(Refused::Faults(faults)) => Ok(self.hold(&mut state, side, change, &faults)),
-            done => done,
-        }
+        done
     }
 
     fn hold(
@@ -41,13 +101,15 @@ impl Control {
         state: &mut State,
         side: Side,
         change: &Change,
-        faults: &Faults,
+        because: &'static str,
     ) -> RolloutState {
         if self.live().load().decide.force != Some(side) {
-            let reason = format!("{} ({HELD}; {} faults)", change.reason, faults.0.len());
-            tracing::warn!(%side, "everybody is forced: {HELD}");
-            state.held = Some(side);
-            self.swap_force(state, Some(side), &By { actor: &change.actor, reason: &reason });
+            let reason = format!("{} ({because})", change.reason);
+            let change = Change { if_epoch: None, ..change.clone() };
+            let over = running(state);
+            let by = By { actor: &change.actor.clone(), reason: &reason };
+            state.held = Some(Held { side, because, change, over });
+            self.swap_force(state, Some(side), &by);
         }
         self.rollout_locked(state)
     }

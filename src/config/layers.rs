@@ -21,6 +21,7 @@ pub(crate) enum Place {
     File,
     EnvFile,
     WatchDir,
+    ConfigMap,
     Environment,
 }
 
@@ -163,6 +164,10 @@ impl Layer {
             let allowed = "the configuration file, or the process environment: it says where variables are read";
             return Err(Fault::new(source, path, name, allowed));
         }
+        if self.place == Place::ConfigMap && path.starts_with("kubernetes.") {
+            let allowed = "another source: it says where this ConfigMap is read";
+            return Err(Fault::new(source, path, name, allowed));
+        }
         let value = if name == variables::FORCE {
             let force = variables::force_of_word(&text).ok_or_else(|| {
                 let allowed = "\"production\" (old), \"v2\" (new), or empty";
@@ -181,7 +186,14 @@ impl Layer {
         } else {
             Value::from(text)
         };
-        insert(&mut self.dict, path, value);
+        // An empty force in the ConfigMap says nothing, so that a force in a file still counts: the abort that works while the API
+        // is away.
+        let says_nothing = self.place == Place::ConfigMap
+            && path == "rollout.force"
+            && value.as_str().is_some_and(|text| text.trim().is_empty());
+        if !says_nothing {
+            insert(&mut self.dict, path, value);
+        }
         self.origins.insert(path.to_owned(), Origin { variable: Some(name), ..origin });
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -12,6 +13,8 @@ use tokio::sync::watch;
 use super::audit::{Audit, Record};
 use super::checks;
 use super::fault::{Fault, Faults};
+use super::follow::Remote;
+use super::hold::Held;
 use super::load::{Attempt, Loaded, Overlay, load};
 use super::startup::Startup;
 use super::state::{By, State, audit_file, changes, now, waiting_for_restart};
@@ -19,6 +22,8 @@ use crate::counted::Names;
 use crate::decide::percentage::Percentage;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
+
+pub use super::follow::{First, Follow};
 
 /// Where settings are read from. The process environment is handed in, so that tests need none.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +49,8 @@ pub struct Change {
     pub reason: String,
     /// The change is made only if this is still the epoch (If-Match).
     pub if_epoch: Option<u64>,
+    /// An abort that gives way to what somebody else wrote in the same moment, as one does that was held for a while.
+    pub yields: bool,
 }
 
 /// Why a change was refused. Nothing was written.
@@ -74,6 +81,26 @@ pub enum Refused {
     /// The result would not be a good configuration.
     #[error("{0}")]
     Faults(Faults),
+    /// Somebody else changed the ConfigMap at the same moment; what they wrote stands.
+    #[error(
+        "{source_name} was changed by somebody else at the same moment: it says {now} (epoch {epoch}), and nothing else was written"
+    )]
+    LostRace {
+        /// The source.
+        source_name: String,
+        /// What it says now.
+        now: String,
+        /// The epoch of that.
+        epoch: u64,
+    },
+    /// The Kubernetes API can't be reached, so that the ConfigMap can't be written.
+    #[error("{source_name} holds the value and the Kubernetes API can't be reached: {cause}")]
+    Unreachable {
+        /// The source.
+        source_name: String,
+        /// What went wrong.
+        cause: String,
+    },
     /// The source that holds the value can't be written (a mounted ConfigMap, a read-only file).
     #[error("{source_name} holds the value and can't be written: {cause}")]
     ReadOnly {
@@ -95,9 +122,15 @@ pub struct RolloutState {
     pub force: Option<Side>,
     /// Which source holds the percentage, e.g. `config.toml`, `env file …`, `default`.
     pub source: String,
-    /// The force is in this process's memory only: an abort while the sources had faults.
+    /// Resource version of the ConfigMap that is applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The force is in this process's memory only: an abort while the sources could not be written.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// Why, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_because: Option<&'static str>,
 }
 
 /// How reloading has gone.
@@ -122,22 +155,41 @@ pub struct Control {
     pub(super) sources: Sources,
     live: Arc<ArcSwap<Snapshot>>,
     epochs: watch::Sender<u64>,
+    /// Writes of our own to the ConfigMap.
+    pub(super) writes: AtomicU64,
     counted: Arc<Names>,
     state: Mutex<State>,
 }
 
 impl Control {
-    /// Reads all sources and makes the first snapshot (epoch 1).
+    /// Reads all sources and makes the first snapshot (epoch 1). A ConfigMap that the settings name is not asked for: `k8s::start`
+    /// does that.
     ///
     /// # Errors
     /// Every fault of every source.
     pub fn start(sources: Sources) -> Result<(Arc<Self>, Startup, Vec<String>), Faults> {
-        let Attempt { watched, outcome } = load(&sources, false, &Overlay::new());
+        Self::start_with(sources, None)
+    }
+
+    /// The same with a ConfigMap, whose annotation says the first epoch.
+    ///
+    /// # Errors
+    /// Every fault of every source.
+    pub fn start_with(
+        sources: Sources,
+        follow: Option<Follow>,
+    ) -> Result<(Arc<Self>, Startup, Vec<String>), Faults> {
+        let remote = follow.map(Remote::new);
+        let given = remote.as_ref().and_then(|r| r.good.as_ref().map(|good| r.given(good)));
+        let overlay = Overlay { configmap: given, ..Overlay::default() };
+        let Attempt { watched, outcome } = load(&sources, false, &overlay);
         let Loaded { built, merged, file } = outcome?;
         checks::tls_files(&merged, &built.startup)?;
         let audit = Audit::open(audit_file(&sources, &merged));
         let mut snapshot = built.snapshot;
-        snapshot.epoch = 1;
+        let good = remote.as_ref().and_then(|remote| remote.good.as_ref());
+        let epoch = good.map_or(1, |good| good.epoch.max(1));
+        snapshot.epoch = epoch;
         let counted = Arc::new(Names::new(built.startup.counted_names));
         snapshot.counted = counted.assign(snapshot.rewrite.map.lines());
         let mut state = State {
@@ -150,12 +202,14 @@ impl Control {
             reloads: ReloadState { last_success: Some(now()), ..ReloadState::default() },
             refused: None,
             audit,
+            remote,
         };
-        state.note_start();
+        state.note_start(epoch);
         let warnings = state.all_warnings();
         let live = Arc::new(ArcSwap::from_pointee(snapshot));
-        let epochs = watch::Sender::new(1);
-        let control = Self { sources, live, epochs, counted, state: Mutex::new(state) };
+        let epochs = watch::Sender::new(epoch);
+        let writes = AtomicU64::new(0);
+        let control = Self { sources, live, epochs, writes, counted, state: Mutex::new(state) };
         Ok((Arc::new(control), built.startup, warnings))
     }
 
@@ -212,14 +266,17 @@ impl Control {
         calm: &dyn Fn() -> bool,
     ) -> Result<bool, Faults> {
         let Attempt { watched, outcome } =
-            load(&self.sources, state.file.is_some(), &Overlay::new());
+            load(&self.sources, state.file.is_some(), &state.overlay());
         state.watched.clone_from(&watched);
         let loaded = outcome?;
         if !calm() {
             return Ok(false);
         }
         state.refuse_reshuffle(&loaded.merged)?;
-        Ok(self.adopt(state, loaded, &By { actor, reason: "" }))
+        let before = self.live.load().epoch;
+        let changed = self.adopt(state, loaded, &By { actor, reason: "" });
+        self.retry_version(state);
+        Ok(changed || self.live.load().epoch != before)
     }
 
     /// Swaps in what was loaded, if it differs from what runs.
@@ -237,11 +294,14 @@ impl Control {
         }
         if !changed.is_empty() {
             let mut snapshot = built.snapshot;
-            snapshot.epoch = running.epoch + 1;
+            snapshot.epoch = running.epoch.saturating_add(1).max(state.shared_epoch());
+            // What is held in memory yields only to a force that the sources themselves set, and did not set before.
+            let force = merged.force();
+            let stands = |_: &Held| force.is_none() || force == state.merged.force();
+            state.held = state.held.take().filter(stands);
+            let held = state.held.as_ref().map(|held| held.side);
+            snapshot.decide.force = held.or(snapshot.decide.force);
             snapshot.counted = self.counted.assign(snapshot.rewrite.map.lines());
-            // What is held in memory yields only to a force that the sources themselves set.
-            state.held = state.held.filter(|_| merged.force().is_none());
-            snapshot.decide.force = snapshot.decide.force.or(state.held);
             let epoch = snapshot.epoch;
             self.swap(Arc::new(snapshot));
             state.audit.move_to(audit_file(&self.sources, &merged));
@@ -284,14 +344,27 @@ impl Control {
             percentage: snapshot.decide.percentage,
             force: snapshot.decide.force,
             source: state.merged.holder_name("rollout.percentage"),
+            revision: state
+                .remote
+                .as_ref()
+                .and_then(|remote| remote.good.as_ref().map(|good| good.revision.clone())),
             held: state.held.is_some(),
+            held_because: state.held.as_ref().map(|held| held.because),
         }
     }
 
     /// How reloading has gone.
     #[must_use]
     pub fn reloads(&self) -> ReloadState {
-        self.lock().reloads.clone()
+        let state = self.lock();
+        let mut reloads = state.reloads.clone();
+        let of_configmap = state.remote.iter().flat_map(|remote| &remote.faults);
+        for fault in of_configmap {
+            if !reloads.faults.contains(fault) {
+                reloads.faults.push(fault.clone());
+            }
+        }
+        reloads
     }
 
     /// What is allowed and yet worth a word, now: pinned values, keys that wait for a restart, an audit file that

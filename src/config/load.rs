@@ -9,11 +9,15 @@ use super::build::{self, Built};
 use super::envfile;
 use super::fault::{Fault, Faults};
 use super::files;
+use super::kubernetes::read as read_kubernetes;
 use super::layers::{Layer, Origin, Place, Variable};
 use super::live::Sources;
 use super::merged::Merged;
+use super::startup::Kubernetes;
 use super::value::quoted;
 use super::variables::{self, Meaning};
+
+const FORCE: &str = "rollout.force";
 
 /// What a reload works with.
 pub(crate) struct Loaded {
@@ -29,8 +33,24 @@ pub(crate) struct Attempt {
     pub(crate) outcome: Result<Loaded, Faults>,
 }
 
-/// Texts that stand for files: a change is checked this way before it is written.
-pub(crate) type Overlay = BTreeMap<PathBuf, String>;
+/// What is given instead of being read: a change is checked this way before it is written.
+#[derive(Clone, Default)]
+pub(crate) struct Overlay {
+    /// Texts that stand for files.
+    pub(crate) files: BTreeMap<PathBuf, String>,
+    /// The ConfigMap, which comes through the API.
+    pub(crate) configmap: Option<Given>,
+}
+
+/// A ConfigMap's data.
+#[derive(Clone)]
+pub(crate) struct Given {
+    /// How messages call it.
+    pub(crate) name: String,
+    pub(crate) data: BTreeMap<String, String>,
+    /// Every key that the API has told of, also in versions that were refused.
+    pub(crate) mentioned: BTreeSet<String>,
+}
 
 /// Reads and checks everything. `required`: the configuration file was there before, so that it must be there now;
 /// a file that vanishes must not put the defaults (and with them 0 %) into force.
@@ -49,6 +69,13 @@ pub(crate) fn load(sources: &Sources, required: bool, overlay: &Overlay) -> Atte
         _ => Err(Faults(faults)),
     };
     Attempt { watched: reader.seen, outcome }
+}
+
+/// What the sources say of the ConfigMap and its API; `None` where they name none. Faults are left to the start, which reports all.
+pub(crate) fn kubernetes(sources: &Sources) -> Option<Kubernetes> {
+    let none = Overlay::default();
+    let (_, layers) = Reader::new(sources, &none).layers(sources, false, &mut Vec::new());
+    read_kubernetes(&Merged::new(layers), &sources.directory(), &mut Vec::new()).0
 }
 
 impl Sources {
@@ -84,7 +111,7 @@ impl<'a> Reader<'a> {
 
     fn read(&mut self, path: &Path) -> io::Result<String> {
         let path = self.directory.join(path);
-        let text = self.overlay.get(&path).cloned().map_or_else(|| files::read(&path), Ok);
+        let text = self.overlay.files.get(&path).cloned().map_or_else(|| files::read(&path), Ok);
         self.seen.insert(path);
         text
     }
@@ -130,6 +157,9 @@ impl<'a> Reader<'a> {
         let named_by = (around.source("rollout.env_file"), around.source("rollout.watch_dir"));
         let mut layers = around.layers;
         let last = layers.len() - 1;
+        if let Some(given) = &self.overlay.configmap {
+            layers.insert(last, self.configmap(given, faults));
+        }
         if !watch_dir.is_empty() {
             layers.insert(last, self.watch_dir(Path::new(&watch_dir), &named_by.1, faults));
         }
@@ -201,6 +231,26 @@ impl<'a> Reader<'a> {
         self.variables(Place::EnvFile, (&name, Some(full.clone())), variables.collect(), faults)
     }
 
+    /// Keys that are no variables are somebody else's.
+    fn configmap(&mut self, given: &Given, faults: &mut Vec<Fault>) -> Layer {
+        let variables = given.data.iter().map(|(name, value)| Variable {
+            name: name.clone(),
+            value: value.trim_end_matches(['\r', '\n']).to_owned(),
+            origin: Origin::default(),
+        });
+        self.variables(Place::ConfigMap, (&given.name, None), variables.collect(), faults)
+    }
+
+    /// Whether a variable in a mounted volume is to be overlooked, because it is an older copy of what the API tells: what the ConfigMap
+    /// itself says, be it nothing, is newer, and a fault that was mended there must not live on in the copy.
+    fn is_stale(&self, directory: &Path, name: &str) -> bool {
+        let Some(given) = &self.overlay.configmap else { return false };
+        let told = |other: &String| {
+            other == name || (variables::sets(name, FORCE) && variables::sets(other, FORCE))
+        };
+        given.mentioned.iter().any(told) && directory.join("..data").exists()
+    }
+
     fn watch_dir(&mut self, path: &Path, named_by: &str, faults: &mut Vec<Fault>) -> Layer {
         let full = self.directory.join(path);
         let name = path.display().to_string();
@@ -208,13 +258,14 @@ impl<'a> Reader<'a> {
         match fs::read_dir(&full) {
             Ok(entries) => {
                 let there = entries.flatten().map(|entry| entry.file_name());
-                let added = self.overlay.keys().filter(|path| path.parent() == Some(&*full));
+                let added = self.overlay.files.keys().filter(|path| path.parent() == Some(&*full));
                 let added =
                     added.filter_map(|path| path.file_name().map(std::ffi::OsStr::to_owned));
                 let names: BTreeSet<_> = there.chain(added).collect();
                 for file in names.iter().filter_map(|file| file.to_str()) {
                     if file.starts_with("..")
                         || matches!(variables::meaning(file), Meaning::Ignored)
+                        || self.is_stale(&full, file)
                     {
                         continue;
                     }

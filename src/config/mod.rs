@@ -6,6 +6,7 @@
 //! anything about a request, and no other room imports it.
 
 pub mod audit;
+pub mod configmap;
 pub mod edit;
 pub mod fault;
 pub mod live;
@@ -17,8 +18,10 @@ mod build;
 mod checks;
 mod envfile;
 mod files;
+mod follow;
 mod hold;
 mod keys;
+mod kubernetes;
 mod layers;
 mod load;
 mod merged;
@@ -73,12 +76,18 @@ pub struct Report {
     pub provenance: Vec<(String, String)>,
 }
 
+/// What the settings say of a ConfigMap to follow; `None` where they name none. Their faults are left to the start.
+#[must_use]
+pub fn kubernetes(sources: &Sources) -> Option<startup::Kubernetes> {
+    load::kubernetes(sources)
+}
+
 /// Reads and checks every setting. Opens no socket and writes nothing.
 ///
 /// # Errors
 /// Every fault of every source.
 pub fn check(sources: &Sources) -> Result<Report, Faults> {
-    let loaded = load(sources, false, &Overlay::new()).outcome?;
+    let loaded = load(sources, false, &Overlay::default()).outcome?;
     checks::tls_files(&loaded.merged, &loaded.built.startup)?;
     let provenance = KEYS.iter().map(|key| (key.name.to_owned(), loaded.merged.source(key.name)));
     Ok(Report {

@@ -30,6 +30,49 @@ pub struct Startup {
     pub telemetry: Option<telemetry::Settings>,
     /// How lines are written.
     pub log: Log,
+    /// The ConfigMap that is followed through the Kubernetes API.
+    pub kubernetes: Option<Kubernetes>,
+    /// Where the replicas' admin listeners are.
+    pub peers: Peers,
+}
+
+/// `[kubernetes]`, when it names a ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Namespace; `None`: the pod's own.
+    pub namespace: Option<String>,
+    /// Name of the ConfigMap.
+    pub name: String,
+    /// Where the API is; `None`: where the pod's environment says.
+    pub api: Option<Api>,
+    /// After how long the API ends a watch; a watch that is silent for longer is dead.
+    pub watch_timeout: Duration,
+    /// How often the ConfigMap is listed anew although the watch is well.
+    pub resync: Duration,
+    /// How long a write may take.
+    pub write_timeout: Duration,
+    /// How long a start waits for the first answer.
+    pub start_timeout: Duration,
+}
+
+/// An API server outside of the cluster's own environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Base URL.
+    pub url: String,
+    /// File with a bearer token; read again when it changes.
+    pub token_file: Option<PathBuf>,
+    /// PEM of its CA.
+    pub ca: Option<PathBuf>,
+}
+
+/// Who else serves the same number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// `host:port` of admin listeners; each address of a host is one replica. Empty: this process alone.
+    pub hosts: Vec<String>,
+    /// How long all of them may take to answer.
+    pub timeout: Duration,
 }
 
 /// `[tls]`

@@ -9,7 +9,8 @@ use time::format_description::well_known::Rfc3339;
 use super::audit::{self, Audit, Record};
 use super::fault::{Fault, Faults};
 use super::files;
-use super::hold::HELD;
+use super::follow::Remote;
+use super::hold::Held;
 use super::keys::KEYS;
 use super::live::{ReloadState, Sources};
 use super::merged::Merged;
@@ -31,8 +32,10 @@ pub(super) struct State {
     /// How the files stood when they were refused: the same files are not reported twice.
     pub(super) refused: Option<Vec<Stamp>>,
     /// A force that stands in memory only (`hold`).
-    pub(super) held: Option<Side>,
+    pub(super) held: Option<Held>,
     pub(super) audit: Audit,
+    /// The ConfigMap that is followed.
+    pub(super) remote: Option<Remote>,
 }
 
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
@@ -67,13 +70,18 @@ impl State {
         if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
     }
 
-    /// Notes a refused reload.
-    pub(super) fn refuse(&mut self, faults: &Faults) {
+    /// Says that something was refused.
+    pub(super) fn note_refusal(&mut self, faults: &Faults) {
         for fault in &faults.0 {
             tracing::error!(%fault, "settings refused; the last good ones stay");
         }
         self.reloads.failed += 1;
         self.reloads.last_failure = Some(now());
+    }
+
+    /// Notes a refused reload.
+    pub(super) fn refuse(&mut self, faults: &Faults) {
+        self.note_refusal(faults);
         self.reloads.faults.clone_from(&faults.0);
         self.refused = Some(self.stamps());
     }
@@ -116,18 +124,19 @@ impl State {
     pub(super) fn note(&mut self, epoch: u64, from: String, to: String, by: &By<'_>) {
         let source = self
             .held
+            .as_ref()
             .map_or_else(|| self.merged.holder_name("rollout.force"), |_| "memory".to_owned());
         self.audit.add(new_record(epoch, (from, to), by, source));
     }
 
     /// A number that was changed while nothing ran is a change too.
-    pub(super) fn note_start(&mut self) {
+    pub(super) fn note_start(&mut self, epoch: u64) {
         let to = describe(&self.merged);
         if let Some(from) = self.audit.last_rollout().filter(|from| **from != to).map(str::to_owned)
         {
             let by = By { actor: "start", reason: "changed while the proxy was stopped" };
             let source = self.merged.holder_name("rollout.percentage");
-            self.audit.add(new_record(1, (from, to), &by, source));
+            self.audit.add(new_record(epoch, (from, to), &by, source));
         }
     }
 
@@ -137,8 +146,13 @@ impl State {
             format!("{key} was changed in {}: it needs a restart", self.merged.source(key))
         });
         let trouble = self.audit.trouble.iter().map(|trouble| format!("audit file: {trouble}"));
-        let held = self.held.map(|side| format!("everybody is forced to {side}: {HELD}"));
-        self.warnings.iter().cloned().chain(waiting).chain(trouble).chain(held).collect()
+        let held = self
+            .held
+            .as_ref()
+            .map(|held| format!("everybody is forced to {}: {}", held.side, held.because));
+        let away = self.remote.as_ref().and_then(Remote::warning);
+        let own = self.warnings.iter().cloned();
+        own.chain(waiting).chain(trouble).chain(held).chain(away).collect()
     }
 }
 

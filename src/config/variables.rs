@@ -59,6 +59,11 @@ pub(crate) fn meaning(name: &str) -> Meaning {
     }
 }
 
+/// Whether a variable sets `key`.
+pub(crate) fn sets(name: &str, key: &str) -> bool {
+    matches!(meaning(name), Meaning::Sets { path, .. } if path == key)
+}
+
 fn key_of(name: &str) -> Option<(&'static Key, String)> {
     if let Some((_, key)) = WELL_KNOWN.iter().find(|(known, _)| *known == name) {
         return Key::find(key).map(|found| (found, (*key).to_owned()));

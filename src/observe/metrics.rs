@@ -16,6 +16,7 @@ use super::facts::{self, Family};
 use super::process::Process;
 use super::published::KeyFacts;
 use super::render;
+use super::watching::WatchFacts;
 use crate::counted::{Kind, Names, Slot};
 use crate::decide::Reason;
 use crate::decide::percentage::Percentage;
@@ -208,6 +209,8 @@ pub struct Gauges {
     pub config_last_success: Option<f64>,
     /// The keys that each project publishes.
     pub published: Pair<KeyFacts>,
+    /// The watch of the ConfigMap; `None` when there is none to follow.
+    pub kubernetes: Option<WatchFacts>,
     /// What became of what was exported.
     pub telemetry: Exported,
     /// Log lines lost because the writer was behind.

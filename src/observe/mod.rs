@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod published;
 pub mod reading;
 pub mod span;
+pub mod watching;
 
 pub mod redact;
 

@@ -18,6 +18,13 @@ pub struct Process {
     pub open_fds: u64,
 }
 
+/// What the machine calls itself; in a pod, the pod's name.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 impl Process {
     /// Reads `/proc/self`; `None` where there is none.
     #[must_use]

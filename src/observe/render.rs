@@ -12,6 +12,7 @@ use super::metrics::{
     CLASSES, Counter, Gauge, Gauges, Histogram, KINDS, METHODS, Metrics, ROUTES, SIDES, Shard,
 };
 use super::published::KeyFetch;
+use super::watching::WatchFailure;
 use crate::decide::Reason;
 use crate::route::Route;
 use crate::side::Side;
@@ -21,6 +22,7 @@ const CLASS_NAMES: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub(super) fn facts(metrics: &Metrics, gauges: &Gauges) -> Vec<Family> {
     let mut page = Page { families: Vec::with_capacity(64) };
     page.rollout(gauges);
+    page.kubernetes(gauges);
     page.requests(metrics);
     page.upstream(metrics);
     page.errors(metrics);
@@ -78,6 +80,33 @@ impl Page {
         for (result, n) in [("success", gauges.reloads), ("failure", gauges.reload_failures)] {
             self.sample(vec![("result", result.to_owned())], n);
         }
+    }
+
+    fn kubernetes(&mut self, gauges: &Gauges) {
+        let Some(facts) = &gauges.kubernetes else { return };
+        self.gauge(
+            "cutover_kubernetes_connected",
+            "1 while the watch of the ConfigMap is well.",
+            u64::from(facts.connected),
+        );
+        if let Some(seconds) = facts.heard_seconds {
+            self.gauge(
+                "cutover_kubernetes_last_heard_seconds",
+                "Seconds since the Kubernetes API was last heard.",
+                seconds,
+            );
+        }
+        let name = "cutover_kubernetes_watch_failures_total";
+        self.family(name, Kind::Counter, "Failures of lists, watches and writes of the ConfigMap.");
+        for kind in WatchFailure::ALL {
+            let label = ("kind", kind.as_str().to_owned());
+            self.sample(vec![label], facts.failures[kind as usize]);
+        }
+        self.counter(
+            "cutover_kubernetes_resyncs_total",
+            "Lists of the ConfigMap, the first included.",
+            facts.resyncs,
+        );
     }
 
     fn requests(&mut self, metrics: &Metrics) {

@@ -8,6 +8,7 @@ use crate::counted::{Kind, Names};
 use crate::decide::percentage::Percentage;
 use crate::observe::Finished;
 use crate::observe::process::Process;
+use crate::observe::watching::WatchFacts;
 use crate::side::Pair;
 
 /// Name with labels, and value.
@@ -67,6 +68,7 @@ fn gauges() -> Gauges {
         force: Some(Side::Old),
         epoch: 7,
         config_last_success: Some(1_700_000_000.5),
+        kubernetes: Some(WatchFacts { heard_seconds: Some(1.5), ..WatchFacts::default() }),
         process: Some(Process { cpu_seconds: 1.5, ..Process::default() }),
         ..Gauges::default()
     }
@@ -178,6 +180,8 @@ fn the_state_of_the_rollout_is_on_the_page() {
         ("cutover_config_epoch", 7.0),
         ("cutover_config_last_success_timestamp_seconds", 1_700_000_000.5),
         ("cutover_config_reloads_total{result=\"failure\"}", 0.0),
+        ("cutover_kubernetes_last_heard_seconds", 1.5),
+        ("cutover_kubernetes_watch_failures_total{kind=\"gone\"}", 0.0),
         ("process_cpu_seconds_total", 1.5),
         ("cutover_requests_in_flight", 0.0),
     ] {

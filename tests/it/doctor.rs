@@ -29,7 +29,7 @@ struct Project {
 }
 
 impl Project {
-    /// `todos` and `vendor_api_keys`, as the world's map has them, and the function `ping`.
+    /// `todos` and `vendor_api_keys`, as the world's map has them, and the function `match_memories`.
     fn good(side: Side) -> Self {
         let table = |columns: &[(&str, &str)]| {
             let properties = columns.iter().map(|(name, format)| {
@@ -48,12 +48,15 @@ impl Project {
             json!({ "swagger": "2.0", "paths": paths, "definitions": definitions })
         };
         let documents = match side {
-            Side::Old => {
-                BTreeMap::from([("public", document(&["todos", "vendor_api_keys"], &["ping"]))])
-            }
+            Side::Old => BTreeMap::from([(
+                "public",
+                document(&["todos", "vendor_api_keys"], &["match_memories"]),
+            )]),
             Side::New => BTreeMap::from([
-                ("app", document(&["todos"], &["ping"])),
+                ("app", document(&["todos"], &[])),
                 ("vendors", document(&["api_keys"], &[])),
+                ("security_service", document(&[], &["match_memories"])),
+                ("public", document(&["todos", "vendor_api_keys"], &[])),
             ]),
         };
         let (anon, service) = match side {
@@ -138,9 +141,6 @@ struct Desk {
 
 fn setup() -> Setup {
     World::start()
-        .set("projects.old.service_role_key", &format!("{SERVICE_OLD:?}"))
-        .set("projects.new.service_role_key", &format!("{SERVICE_NEW:?}"))
-        .set("schema.functions.ping", "\"app\"")
 }
 
 impl Desk {
@@ -225,7 +225,7 @@ async fn two_good_projects_are_clean_and_are_only_read() {
     assert_eq!(report.code, 0);
     report
         .has("pass", "keys.service new", "in its role")
-        .has("pass", "rest.function new app.ping", "found")
+        .has("pass", "rest.function new security_service.match_memories", "found")
         .has("pass", "rest.columns both vendors.api_keys", "same 2 columns")
         .has("pass", "rest.granted new app.todos as service_role", "both sides")
         .has("skip", "db.connect new", "not set")
@@ -260,14 +260,14 @@ async fn a_schema_a_table_and_a_function_that_are_missing_are_named() {
     let mut new = Project::good(Side::New);
     let documents = new.documents.as_mut().unwrap();
     documents.remove("vendors");
-    documents
-        .insert("app", json!({ "paths": {}, "definitions": { "todo": { "properties": {} } } }));
+    documents.insert("security_service", json!({ "paths": {}, "definitions": {} }));
+    documents.insert("app", json!({ "paths": {}, "definitions": { "todo": {} } }));
     new.on(&desk.new);
     let report = desk.report(&[]).await;
     report
         .has("fail", "rest.exposed new vendors", "PGRST106")
         .has("fail", "rest.table new app.todos", "PGRST205); nearest: app.todo")
-        .has("fail", "rest.function new app.ping", "PGRST202");
+        .has("fail", "rest.function new security_service.match_memories", "PGRST202");
     assert_eq!(report.lines("fail").len(), 3, "{:#?}", report.lines("fail"));
 }
 
@@ -281,7 +281,11 @@ async fn without_documents_it_says_what_it_can_not_know() {
     assert_eq!(report.lines("fail"), [""; 0]);
     report
         .has("skip", "rest.openapi new app", "PGRST126")
-        .has("skip", "rest.function new app.ping", "can't be told from outside")
+        .has(
+            "skip",
+            "rest.function new security_service.match_memories",
+            "can't be told from outside",
+        )
         .has("skip", "rest.columns", "not compared")
         .has("pass", "rest.table new vendors.api_keys", "found");
 }

@@ -29,6 +29,8 @@ mod failure;
 mod framing;
 /// Edge functions: names, owners.
 mod functions;
+/// A ConfigMap that three replicas follow.
+mod k8s;
 /// API keys, tokens, and headers that could deceive.
 mod keys;
 /// Limits, each at its edge.

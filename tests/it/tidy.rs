@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`, `counted`, `trace`) is everybody's. Rooms are in the order of
 /// the path: imports point back along it, never forward.
-const IMPORTS: [(&str, &[&str]); 22] = [
+const IMPORTS: [(&str, &[&str]); 23] = [
     ("counted", &[]),
     ("trace", &[]),
     ("side", &[]),
@@ -49,9 +49,11 @@ const IMPORTS: [(&str, &[&str]); 22] = [
             "telemetry",
             "forward",
             "restore",
+            "observe",
             "snapshot",
         ],
     ),
+    ("k8s", &["config", "observe"]),
     // What operators ask: both projects through the proxy's own client, and their databases.
     (
         "checks",
@@ -68,6 +70,7 @@ const IMPORTS: [(&str, &[&str]); 22] = [
             "admin",
             "config",
             "forward",
+            "k8s",
             "observe",
             "path",
             "snapshot",
@@ -78,12 +81,13 @@ const IMPORTS: [(&str, &[&str]); 22] = [
 ];
 
 /// `cli` is the operator's end: it may use all but the phases themselves.
-const CLI_IMPORTS: &[&str] = &["admin", "app", "checks", "config", "decide", "observe", "path"];
+const CLI_IMPORTS: &[&str] =
+    &["admin", "app", "checks", "config", "decide", "k8s", "observe", "path"];
 
 const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
-const PURE: [&str; 44] = [
+const PURE: [&str; 46] = [
     "src/side.rs",
     "src/route.rs",
     "src/secret.rs",
@@ -117,6 +121,8 @@ const PURE: [&str; 44] = [
     "src/observe/code.rs",
     "src/observe/facts.rs",
     "src/observe/redact.rs",
+    "src/checks/catalogue/mod.rs",
+    "src/checks/doctor/judge",
     "src/telemetry/metrics.rs",
     "src/telemetry/spans.rs",
     "src/telemetry/value.rs",

@@ -277,9 +277,10 @@ fn default_of(schema: &str, default: &DefaultGrants) -> Vec<Step> {
     let steps = ROLES.into_iter().filter_map(|grantee| {
         let given: Vec<&str> =
             grants.iter().filter(|it| it.grantee == grantee).map(|it| it.privilege.as_str()).filter(|it| *it != "MAINTAIN").collect();
+        // Only a member of the role may say what its objects grant; the platform's own roles are the platform's business.
         let owner = literal(&ident(role));
         let done = format!(
-            "to_regrole({owner}) is null or {} <@ (select coalesce(array_agg(a.privilege_type), '{{}}') from pg_catalog.pg_default_acl d, \
+            "to_regrole({owner}) is null or not pg_has_role(current_user, to_regrole({owner}), 'MEMBER') or {} <@ (select coalesce(array_agg(a.privilege_type), '{{}}') from pg_catalog.pg_default_acl d, \
              aclexplode(d.defaclacl) a where d.defaclrole = to_regrole({owner}) and d.defaclnamespace = to_regnamespace({}) \
              and d.defaclobjtype = '{letter}' and {GRANTEE} = {})",
             texts(&given), literal(&ident(schema)), literal(grantee)

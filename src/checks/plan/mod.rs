@@ -72,8 +72,12 @@ pub fn plan(old: &Catalogue, map: &SchemaMap, options: &Options) -> Plan {
         exposed,
         realtime::reload(),
     ];
+    let mut notes = notes(old, map, &moves, options, &base);
+    notes.extend(
+        files.iter().filter(|it| it.name.contains("sequences")).flat_map(|it| it.by_hand.clone()),
+    );
     Plan {
-        notes: notes(old, map, &moves, options, &base),
+        notes,
         extensions: old.extensions.iter().map(|it| it.name.clone()).collect(),
         files,
         findings,

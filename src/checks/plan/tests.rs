@@ -297,6 +297,27 @@ fn schemas_that_clients_may_name_are_mentioned() {
 }
 
 #[test]
+fn sequences_that_nobody_can_advance_are_mentioned() {
+    let mut old = catalogue(tables(&["a"]), Vec::new());
+    old.sequences = vec![crate::checks::catalogue::Sequence {
+        schema: "public".into(),
+        name: "round".into(),
+        type_: "integer".into(),
+        start: 1,
+        increment: 1,
+        greatest: 9,
+        cycles: true,
+        last_value: Some(3),
+        is_readable: true,
+        owned_by: None,
+        grants: Vec::new(),
+    }];
+    let plan = plan(&old, &map(&[("a", "s")], &[]), &with_compat());
+    assert!(changes(&plan, "sequences").is_empty());
+    assert!(plan.notes.iter().any(|it| it.contains("public.round cycles")), "{:?}", plan.notes);
+}
+
+#[test]
 fn a_file_is_one_transaction_with_how_to_undo_it() {
     let old = catalogue(tables(&["a"]), Vec::new());
     let plan = plan(&old, &map(&[("a", "s.b")], &[]), &with_compat());

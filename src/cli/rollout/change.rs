@@ -6,12 +6,13 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use super::refused;
+use super::{refused, replicas};
 use crate::admin::AdminError;
 use crate::cli::client::{AdminClient, Answer, NoAnswer};
 use crate::cli::{Context, Exit};
-use crate::config::live::{Change, Control};
+use crate::config::live::Change;
 use crate::decide::percentage::Percentage;
+use crate::k8s;
 
 /// What the operator asked for.
 #[derive(Clone, Copy)]
@@ -24,6 +25,7 @@ pub(super) async fn run(
     client: &AdminClient,
     asked: Asked,
     reason: String,
+    wait: Option<u16>,
     context: &mut Context<'_>,
 ) -> anyhow::Result<Exit> {
     let (method, path, body) = match asked {
@@ -33,12 +35,18 @@ pub(super) async fn run(
         }
         Asked::Abort => (Method::POST, "/rollout/abort", json!({ "reason": reason })),
     };
-    let answer = match client.ask(method, path, Some(&body)).await {
+    let mut is_asked = true;
+    let epoch = match asked {
+        Asked::Set { .. } => known_epoch(client).await,
+        Asked::Abort => None,
+    };
+    let answer = match client.ask_if(epoch, method, path, Some(&body)).await {
         Ok(answer) => answer,
         Err(NoAnswer::NotRunning { url, cause }) if client.is_local => {
             context.screen.note(&format!(
                 "no proxy answers at {url} ({cause}); writing to the source itself, for the next start"
             ))?;
+            is_asked = false;
             write(asked, reason, context).await?
         }
         Err(error @ NoAnswer::NotRunning { .. }) => {
@@ -50,8 +58,25 @@ pub(super) async fn run(
     if !answer.status.is_success() {
         return refused(&answer, &mut context.screen);
     }
-    show(&answer.body, context)?;
-    Ok(Exit::Done)
+    match wait {
+        Some(seconds) if is_asked => replicas::wait(client, answer.body, seconds, context).await,
+        Some(_) => {
+            show(&answer.body, context)?;
+            context.screen.note("error: written, but no proxy answers here that knows the replicas: --wait can't tell when they serve it")?;
+            Ok(Exit::Error)
+        }
+        None => {
+            show(&answer.body, context)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// The epoch that the operator's decision is about: of two who decide in the same moment, the second is refused. Without an answer the
+/// change is asked for all the same, and says what is wrong.
+async fn known_epoch(client: &AdminClient) -> Option<u64> {
+    let answer = client.ask(Method::GET, "/rollout", None).await.ok()?;
+    answer.body["epoch"].as_u64().filter(|_| answer.status.is_success())
 }
 
 /// Does what the proxy would have done.
@@ -65,8 +90,9 @@ async fn write(asked: Asked, reason: String, context: &Context<'_>) -> anyhow::R
     let variable = |name: &str| context.sources.environment.get(name).cloned();
     let user = variable("USER").or_else(|| variable("LOGNAME"));
     let actor = format!("cli:{}", user.as_deref().unwrap_or("unknown"));
-    let (control, ..) = Control::start(context.sources.clone())?;
-    let response = match control.apply(&Change { actor, ..change }) {
+    let (control, ..) = k8s::start(context.sources.clone())?;
+    // Never held in memory: this one ends with the command.
+    let response = match control.apply_to_source(&Change { actor, ..change }) {
         Ok(rollout) => axum::Json(rollout).into_response(),
         // The same words that the proxy would have used.
         Err(refused) => AdminError::from(refused).into_response(),
@@ -76,7 +102,7 @@ async fn write(asked: Asked, reason: String, context: &Context<'_>) -> anyhow::R
     Ok(Answer { status: head.status, body })
 }
 
-fn show(rollout: &Value, context: &mut Context<'_>) -> anyhow::Result<()> {
+pub(super) fn show(rollout: &Value, context: &mut Context<'_>) -> anyhow::Result<()> {
     if context.screen.json {
         return Ok(context.screen.value(rollout)?);
     }
@@ -93,10 +119,8 @@ fn show(rollout: &Value, context: &mut Context<'_>) -> anyhow::Result<()> {
         rollout["percentage"], rollout["epoch"],
     ))?;
     if rollout["held"] == true {
-        context.screen.line(
-            "the sources have faults, so nothing was written: this stands in the proxy's memory; mend them (cutover check), \
-             then abort again",
-        )?;
+        let because = rollout["held_because"].as_str().unwrap_or("held in the proxy's memory");
+        context.screen.line(&format!("nothing was written: {because}"))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod change;
 mod history;
+mod replicas;
 mod status;
 
 use http::StatusCode;
@@ -30,12 +31,16 @@ pub(super) enum Verb {
         /// Leave force: needed after an abort
         #[arg(long)]
         resume: bool,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Percentage 0 and everybody on old, at once: pins and testers too
     Abort {
         /// Why, for the audit
         #[arg(long, default_value = "abort")]
         reason: String,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// List the changes, oldest first
     History {
@@ -43,6 +48,21 @@ pub(super) enum Verb {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
     },
+}
+
+/// Whether to wait for all replicas.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Wait {
+    /// Return when every replica serves it, or with exit 1 after so many seconds
+    #[arg(
+        long = "wait",
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "30",
+        value_parser = clap::value_parser!(u16).range(1..=3600),
+    )]
+    seconds: Option<u16>,
 }
 
 pub(super) fn run(verb: Verb, context: &mut Context<'_>) -> anyhow::Result<Exit> {
@@ -57,12 +77,13 @@ pub(super) fn run(verb: Verb, context: &mut Context<'_>) -> anyhow::Result<Exit>
     match verb {
         Verb::Status { watch: false } => runtime.block_on(status::once(&client, context)),
         Verb::Status { watch: true } => runtime.block_on(status::watch(&client, context)),
-        Verb::Set { percentage, reason, resume } => {
+        Verb::Set { percentage, reason, resume, wait } => {
             let asked = change::Asked::Set { percentage, resume };
-            runtime.block_on(change::run(&client, asked, reason, context))
+            runtime.block_on(change::run(&client, asked, reason, wait.seconds, context))
         }
-        Verb::Abort { reason } => {
-            runtime.block_on(change::run(&client, change::Asked::Abort, reason, context))
+        Verb::Abort { reason, wait } => {
+            let asked = change::Asked::Abort;
+            runtime.block_on(change::run(&client, asked, reason, wait.seconds, context))
         }
         Verb::History { limit } => runtime.block_on(history::run(&client, limit.into(), context)),
     }
@@ -82,7 +103,9 @@ fn refused(answer: &Answer, screen: &mut Screen<'_>) -> anyhow::Result<Exit> {
         }
     }
     Ok(match answer.status {
-        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Exit::Refused,
+        StatusCode::CONFLICT
+        | StatusCode::PRECONDITION_FAILED
+        | StatusCode::SERVICE_UNAVAILABLE => Exit::Refused,
         StatusCode::UNPROCESSABLE_ENTITY => Exit::Faults,
         _ => Exit::Error,
     })

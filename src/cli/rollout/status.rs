@@ -29,10 +29,16 @@ pub(super) async fn once(client: &AdminClient, context: &mut Context<'_>) -> any
     if !answer.status.is_success() {
         return refused(&answer, &mut context.screen);
     }
+    let mut status = answer.body;
+    if let Ok(others) = client.ask(Method::GET, "/replicas", None).await
+        && others.status.is_success()
+    {
+        status["replicas"] = others.body["replicas"].clone();
+    }
     if context.screen.json {
-        context.screen.value(&answer.body)?;
+        context.screen.value(&status)?;
     } else {
-        context.screen.pairs(&pairs(&answer.body))?;
+        context.screen.pairs(&pairs(&status))?;
     }
     Ok(Exit::Done)
 }
@@ -141,6 +147,15 @@ fn pairs(status: &Value) -> Pairs {
             routes.iter().map(|(route, owner)| format!("{route}={}", text(owner))).collect();
         pairs.push(("routes", owners.join(" "), Tone::Plain));
     }
+    if let Some(followed) = status["kubernetes"].as_object() {
+        pairs.push(following(followed));
+    }
+    let replicas = status["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for replica in replicas.iter().filter(|_| replicas.len() > 1) {
+        let agrees = ["epoch", "percentage", "force"].iter().all(|key| replica[key] == status[key]);
+        let tone = if agrees { Tone::Good } else { Tone::Warn };
+        pairs.push(("replica", super::replicas::line(replica), tone));
+    }
     for fault in status["reload"]["faults"].as_array().into_iter().flatten() {
         let [source, key, found, allowed] =
             ["source", "key", "found", "allowed"].map(|part| text(&fault[part]));
@@ -154,6 +169,19 @@ fn pairs(status: &Value) -> Pairs {
         pairs.push(("warning", text(warning), Tone::Warn));
     }
     pairs
+}
+
+/// How it stands with the ConfigMap.
+fn following(followed: &serde_json::Map<String, Value>) -> (&'static str, String, Tone) {
+    let value = |key: &str| followed.get(key).map(text).unwrap_or_default();
+    let (name, revision) = (value("configmap"), value("revision"));
+    if followed.get("connected") == Some(&Value::Bool(true)) {
+        let heard = value("last_heard_seconds");
+        let said = format!("{name}, revision {revision}, heard {heard} s ago");
+        return ("configmap", said, Tone::Good);
+    }
+    let said = format!("{name}, revision {revision}, the API is not heard: {}", value("trouble"));
+    ("configmap", said, Tone::Warn)
 }
 
 /// A JSON text without its quotes.

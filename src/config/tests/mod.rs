@@ -5,6 +5,7 @@ mod audited;
 mod docs;
 mod edits;
 mod faults;
+mod followed;
 mod held;
 mod layered;
 mod live;

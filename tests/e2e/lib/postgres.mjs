@@ -35,11 +35,12 @@ export async function startPostgres(processes, name, port) {
 }
 
 /** One database of a cluster, with a connection for set-up statements. */
-function database(home, port, name) {
-  const url = `postgres://postgres:postgres@127.0.0.1:${port}/${name}`;
+function database(home, port, name, role = 'postgres') {
+  const url = `postgres://${role}:${role}@127.0.0.1:${port}/${name}`;
   const sql = postgres(url, { max: 1, onnotice: () => {} });
   return {
     url,
+    name,
     authenticatorUrl: `postgres://authenticator:authenticator@127.0.0.1:${port}/${name}`,
     sql,
     /** Runs one of the files in sql/, with {{name}} placeholders filled in. */
@@ -52,6 +53,8 @@ function database(home, port, name) {
       await sql.unsafe(`create database "${other}" template "${template}"`);
       return database(home, port, other);
     },
+    /** The same database as another role, whose password is its name. */
+    as: (other) => database(home, port, name, other),
     /** Runs one of PostgreSQL's own programs, of the server's version (pg0 unpacked them). */
     async program(program, ...args) {
       const installations = join(home, '.pg0', 'installation');

@@ -233,7 +233,6 @@ for (const [name, options] of Object.entries({ desktop: {}, dark: { colorScheme:
     await page.locator('#audit li').first().waitFor();
     await explained(page, mover.id);
     await clean('main');
-    await page.getByRole('button', { name: 'Theme' }).or(page.locator('#theme')).first().click();
     await page.getByLabel('Percentage on New').fill('12.5');
     await page.locator('#change-open').click();
     await clean('change dialog');
@@ -253,6 +252,26 @@ for (const [name, options] of Object.entries({ desktop: {}, dark: { colorScheme:
     await close();
   });
 }
+
+test('the theme is the system\'s until the button says another, which is remembered', async () => {
+  const { page, faults, close } = await openConsole(browser, proxy);
+  await signIn(page, TOKEN);
+  const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const light = await background();
+  await page.emulateMedia({ colorScheme: 'dark' });
+  const dark = await background();
+  assert.notEqual(dark, light);
+  await page.getByRole('button', { name: /theme/ }).click();
+  assert.equal(await background(), light, 'light, though the system says dark');
+  await page.reload();
+  await page.locator('#now tr').first().waitFor();
+  assert.equal(await background(), light);
+  await page.getByRole('button', { name: /theme/ }).click();
+  await page.emulateMedia({ colorScheme: 'light' });
+  assert.equal(await background(), dark);
+  assert.deepEqual([await violations(page), faults], [[], []]);
+  await close();
+});
 
 test('another page of the same browser can neither change the number nor read it', async () => {
   const { page, context, close } = await openConsole(browser, proxy);

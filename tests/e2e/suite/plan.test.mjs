@@ -176,6 +176,27 @@ describe('the hard OLD', () => {
     assert.match((await apply(other, [], { schema: renames })).stdout, /changed 0 objects/);
   });
 
+  test('an owner who is no superuser applies it, to a dump without rights', async (t) => {
+    const plain = join(processes.dir, 'plain.dump.sql');
+    await old.dump(plain, '--no-publications', '--no-owner', '--no-privileges', '--exclude-extension', 'vector');
+    const made = await old.another(`new_${(count += 1)}`, 'empty');
+    t.after(() => made.close());
+    await old.sql.unsafe(`create role plan_owner login createrole password 'plan_owner'; grant anon, authenticated, service_role, plan_reporter to plan_owner;
+      grant authenticator to plan_owner with admin option`).simple();
+    await made.sql.unsafe(`grant all on schema public to plan_owner; grant create on database "${made.name}" to plan_owner; grant usage on schema public to anon, authenticated, service_role`).simple();
+    const theirs = made.as('plan_owner');
+    t.after(() => theirs.close());
+    await theirs.restore(plain);
+    assert.match((await apply(theirs)).stdout, /changed \d+ objects in 9 of 9 files/);
+    assert.match((await apply(theirs)).stdout, /changed 0 objects/);
+    await asUser(made, 'insert into public.a default values');
+    await asUser(made, 'select people.count_a()');
+    assert.equal((await asUser(made, 'select id, open from s.hidden', 'anon')).length, 0);
+    for (const query of ['select secret from s.hidden', 'select people.count_a()', 'insert into public.c (note) values (1)', 'select * from vendors.usage_logs']) {
+      await asUser(made, query, 'anon').then(() => assert.fail(query), ({ code }) => assert.equal(code, '42501', query));
+    }
+  });
+
   test('what bodies, triggers and policies name is listed with its line', async () => {
     const { findings, notes } = JSON.parse((await plan(processes, { old: old.url }, ['--json'], { schema: MAP() })).stdout);
     const lines = (object, by) => findings.filter((it) => it.object.startsWith(object)).map((it) => [it.line, it.names, it.becomes, it.by_hand, ...(by ? [it[by]] : [])]);

@@ -4,6 +4,7 @@
 pub mod collector;
 pub mod conn;
 pub mod http2;
+pub mod kubernetes;
 pub mod process;
 pub mod realtime;
 pub mod tls;

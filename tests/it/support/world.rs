@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cutover::app::Proxy;
-use cutover::config::live::{Control, Sources};
+use cutover::config::live::Sources;
 use cutover::observe::log::Dropped;
 use cutover::side::Side;
 use serde_json::{Value, json};
@@ -206,7 +206,9 @@ impl Setup {
                 .or_insert_with(|| format!("\"http://{}\"", upstream.address));
         }
         for (name, text) in &self.files {
-            fs::write(folder.path().join(name), text).unwrap();
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
         }
         fs::write(folder.path().join("config.toml"), written(&self.keys)).unwrap();
         (folder, self.keys)
@@ -217,7 +219,10 @@ impl Setup {
         let (folder, keys) = self.write(&old, &new);
         let sources =
             Sources { file: Some(folder.path().join("config.toml")), environment: BTreeMap::new() };
-        let (control, startup, _warnings) = Control::start(sources).unwrap();
+        // It may wait for a Kubernetes API that this very runtime serves.
+        let start = move || cutover::k8s::start(sources);
+        let (control, startup, _warnings) =
+            tokio::task::spawn_blocking(start).await.unwrap().unwrap();
         let proxy = Proxy::start(control, &startup, Dropped::default()).unwrap();
         World {
             old,

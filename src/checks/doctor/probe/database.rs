@@ -32,7 +32,7 @@ async fn one(probe: &Probe<'_>, report: &Report, side: Side) -> (Finding, Option
     let Some(database) = &report.databases[side] else {
         let seen = "not set: row level security, policies, grants, sequences and publications are not compared";
         let fix = format!(
-            "set {subject} (CUTOVER_PROJECTS__{}__DATABASE_URL): any role that may read the catalogue will do",
+            "set {subject} (SUPABASE_DB_URL_{}): any role that may read the catalogue will do",
             side.as_str().to_uppercase()
         );
         return (Finding::skip(ID, side, &subject, seen, fix), None);
