@@ -23,6 +23,10 @@ use crate::side::Pair;
 const DATABASE_PAGE: u64 = 50_000;
 /// Rows of a page through PostgREST: what hosted projects give at most, unless they are told otherwise.
 const REST_PAGE: u64 = 1000;
+/// Seconds for a whole answer.
+const REST_TIMEOUT: u32 = 60;
+/// Seconds for a statement: counting a huge table is the longest.
+const DATABASE_TIMEOUT: u32 = 30 * 60;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Way {
@@ -77,9 +81,9 @@ pub(super) struct Arguments {
     /// Look again, after this pause, at what differs; 0: don't
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     recheck: u32,
-    /// For each whole answer of PostgREST and storage
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
-    timeout: u32,
+    /// For each whole answer of PostgREST or storage, or each statement [default: 60, through databases 1800]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    timeout: Option<u32>,
     /// Stop after this time, with what there is
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     max_duration: Option<u32>,
@@ -140,9 +144,13 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> anyhow::Re
 }
 
 fn options(arguments: Arguments, databases: Pair<Option<Database>>) -> anyhow::Result<Options> {
-    let rest = Through::Rest { timeout: Duration::from_secs(arguments.timeout.into()) };
+    let timeout = |default| Duration::from_secs(arguments.timeout.unwrap_or(default).into());
+    let rest = Through::Rest { timeout: timeout(REST_TIMEOUT) };
     let both = match databases {
-        Pair { old: Some(old), new: Some(new) } => Some(Through::Databases(Pair { old, new })),
+        Pair { old: Some(old), new: Some(new) } => Some(Through::Databases {
+            databases: Pair { old, new },
+            timeout: timeout(DATABASE_TIMEOUT),
+        }),
         _ => None,
     };
     let through = match (arguments.through, both) {
@@ -155,7 +163,7 @@ fn options(arguments: Arguments, databases: Pair<Option<Database>>) -> anyhow::R
         }
     };
     let page = match through {
-        Through::Databases(_) => DATABASE_PAGE,
+        Through::Databases { .. } => DATABASE_PAGE,
         Through::Rest { .. } => REST_PAGE,
     };
     Ok(Options {

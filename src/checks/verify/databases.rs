@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::try_join;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
@@ -28,6 +29,8 @@ pub struct Databases {
 #[derive(Debug)]
 struct One {
     database: Database,
+    /// For a statement.
+    timeout: Duration,
     search_path: String,
     /// The exported snapshot's name; `None`: the server exports none (a pooler or an old standby), and each connection has one of its own.
     snapshot: Option<String>,
@@ -42,9 +45,15 @@ impl Databases {
     ///
     /// # Errors
     /// [`Failure`]
-    pub async fn open(databases: Pair<Database>, page: u64) -> Result<Self, Failure> {
+    pub async fn open(
+        databases: Pair<Database>,
+        timeout: Duration,
+        page: u64,
+    ) -> Result<Self, Failure> {
         let Pair { old, new } = databases;
-        let (old, new) = try_join(One::open(Side::Old, old), One::open(Side::New, new)).await?;
+        let (old, new) =
+            try_join(One::open(Side::Old, old, timeout), One::open(Side::New, new, timeout))
+                .await?;
         let both = Self { sides: Pair { old, new }, page };
         let (old, new) =
             try_join(both.ask(Side::Old, sql::IDENTITY), both.ask(Side::New, sql::IDENTITY))
@@ -114,9 +123,9 @@ impl Databases {
 }
 
 impl One {
-    async fn open(side: Side, database: Database) -> Result<Self, Failure> {
+    async fn open(side: Side, database: Database, timeout: Duration) -> Result<Self, Failure> {
         let failed = |error| Failure(side, error);
-        let client = session(&database).await.map_err(failed)?;
+        let client = session(&database, timeout).await.map_err(failed)?;
         let schemas = query(&client, sql::EXTENSION_SCHEMAS).await.map_err(failed)?;
         let schemas: Vec<String> =
             schemas.iter().filter_map(|row| row.get(0)).map(str::to_owned).collect();
@@ -134,12 +143,12 @@ impl One {
             }
         };
         let idle = RefCell::default();
-        Ok(Self { database, search_path, snapshot, _holder: client, idle })
+        Ok(Self { database, timeout, search_path, snapshot, _holder: client, idle })
     }
 
     async fn connect(&self, side: Side) -> Result<Client, Failure> {
         let failed = |error| Failure(side, error);
-        let client = session(&self.database).await.map_err(failed)?;
+        let client = session(&self.database, self.timeout).await.map_err(failed)?;
         let snapshot = self.snapshot.as_deref().map_or_else(String::new, |name| {
             format!("; SET TRANSACTION SNAPSHOT {}", sql::literal(name))
         });
@@ -211,9 +220,9 @@ impl Source for Databases {
     }
 }
 
-async fn session(database: &Database) -> Result<Client, String> {
+async fn session(database: &Database, timeout: Duration) -> Result<Client, String> {
     let client = database::connect(database).await.map_err(|error| error.to_string())?;
-    query(&client, sql::SESSION).await?;
+    query(&client, &sql::session(timeout)).await?;
     Ok(client)
 }
 

@@ -53,8 +53,13 @@ pub enum Through {
         /// For a whole answer.
         timeout: Duration,
     },
-    /// Both databases.
-    Databases(Pair<Database>),
+    /// Both databases; each statement within this time.
+    Databases {
+        /// Where they are.
+        databases: Pair<Database>,
+        /// For a statement.
+        timeout: Duration,
+    },
 }
 
 /// Which rows are compared.
@@ -139,7 +144,7 @@ pub async fn run(
     let begun = Instant::now();
     let (reader, found, warnings) = open(options, snapshot).await?;
     let targets = targets::targets(&snapshot.rewrite.map, &found, &options.wanted);
-    let unknown = targets::unknown(&targets, &options.wanted.tables);
+    let unknown = targets::unknown(&targets, &options.wanted);
     if !unknown.is_empty() {
         return Err(Fault::Unknown(unknown));
     }
@@ -171,8 +176,8 @@ async fn open(
     snapshot: &Snapshot,
 ) -> Result<(Reader, Pair<Vec<Relation>>, Vec<String>), Fault> {
     match &options.through {
-        Through::Databases(databases) => {
-            let reader = Databases::open(databases.clone(), options.page).await?;
+        Through::Databases { databases, timeout } => {
+            let reader = Databases::open(databases.clone(), *timeout, options.page).await?;
             let found = Pair {
                 old: reader.relations(Side::Old).await?,
                 new: reader.relations(Side::New).await?,
@@ -206,7 +211,7 @@ async fn open(
 fn fingerprint(options: &Options, targets: &[Target]) -> String {
     let through = match &options.through {
         Through::Rest { .. } => "rest",
-        Through::Databases(_) => "database",
+        Through::Databases { .. } => "database",
     };
     let (rows, seed, wanted) = (options.rows, &options.seed, &options.wanted);
     format!("{through} {rows:?} {seed} {wanted:?} {} {targets:?}", options.most)
@@ -231,7 +236,7 @@ impl Run<'_> {
             .for_each_concurrent(self.options.concurrency.max(1), |(at, target)| async move {
                 let table = match self.watcher.done(&target.label()) {
                     Some(table) => table,
-                    None => self.one(target).await,
+                    None => self.one(at, target).await,
                 };
                 if let Some(place) = self.tables.borrow_mut().get_mut(at) {
                     *place = table;
@@ -247,9 +252,9 @@ impl Run<'_> {
         }
     }
 
-    async fn one(&self, target: &Target) -> Table {
+    async fn one(&self, at: usize, target: &Target) -> Table {
         let label = target.label();
-        self.watcher.say(&label);
+        self.watcher.say(&format!("{}/{} {label}", at + 1, self.targets.len()));
         let table = table::compare(&self.reader, &self.watcher, self.options, target).await;
         // What could not be compared is tried again by the run that goes on.
         if table.fault.is_none() {

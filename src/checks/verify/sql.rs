@@ -7,15 +7,22 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::tally::{BUCKETS, Key, Sample};
 
 /// What every session says first: a row's text must not depend on the server, the role or the database. `row_security` off turns a
 /// role that would see a part of the rows into an error.
-pub const SESSION: &str = "\
-    SET extra_float_digits = 3; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601'; SET TimeZone = 'UTC'; \
-    SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmlbinary = 'base64'; SET client_encoding = 'UTF8'; \
-    SET row_security = off; SET jit = off; SET statement_timeout = '30min'; SET idle_in_transaction_session_timeout = 0";
+#[must_use]
+pub fn session(timeout: Duration) -> String {
+    format!(
+        "SET extra_float_digits = 3; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601'; SET TimeZone = 'UTC'; \
+         SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmlbinary = 'base64'; SET client_encoding = 'UTF8'; \
+         SET row_security = off; SET jit = off; SET idle_in_transaction_session_timeout = 0; \
+         SET statement_timeout = {}",
+        timeout.as_millis().min(i32::MAX as u128)
+    )
+}
 
 /// Schemas that are a project's machinery and not the application's.
 const MACHINERY: &str = "'auth','storage','realtime','_realtime','supabase_functions','supabase_migrations','extensions','graphql',\

@@ -77,11 +77,13 @@ pub async fn compare(
         old: target.old.clone(),
         new: target.new.clone(),
         is_mapped: target.is_mapped,
-        columns_lost: shape.lost.clone(),
-        columns_added: shape.added.clone(),
         columns_ignored: shape.ignored.clone(),
         ..Table::default()
     };
+    // Of a table that one side lacks, the columns are no news.
+    if target.fault.is_none() {
+        (table.columns_lost, table.columns_added) = (shape.lost.clone(), shape.added.clone());
+    }
     if let Err(failure) = count(reader, target, &shape, &mut table).await {
         table.fault.get_or_insert_with(|| failure.to_string());
     }

@@ -71,8 +71,10 @@ impl Target {
     /// How its rows are compared.
     #[must_use]
     pub fn shape(&self, wanted: &Wanted) -> Shape {
+        // Without columns: nothing describes the relation, and it has no row to read them from.
+        let described = |relation: &&Relation| !relation.columns.is_empty();
         let all: Vec<&Relation> =
-            Side::ALL.iter().flat_map(|side| &self.relations[*side]).collect();
+            Side::ALL.iter().flat_map(|side| &self.relations[*side]).filter(described).collect();
         let names = |side: Side| -> BTreeSet<&str> {
             let columns = self.relations[side].iter().flat_map(|relation| &relation.columns);
             columns.map(|column| column.name.as_str()).collect()
@@ -171,11 +173,18 @@ pub fn targets(map: &SchemaMap, found: &Pair<Vec<Relation>>, wanted: &Wanted) ->
     targets
 }
 
-/// The names that the operator wrote and no table has.
+/// The names of tables that the operator wrote and no table has: what is misspelt would be left out in silence.
 #[must_use]
-pub fn unknown(targets: &[Target], names: &[String]) -> Vec<String> {
-    let is_unknown = |name: &&String| !targets.iter().any(|target| target.is_called(name));
-    names.iter().filter(is_unknown).cloned().collect()
+pub fn unknown(targets: &[Target], wanted: &Wanted) -> Vec<String> {
+    let mut names: Vec<&str> = wanted.tables.iter().map(String::as_str).collect();
+    // With --table, what is said of other tables has nothing to refer to.
+    if names.is_empty() {
+        names.extend(wanted.keys.keys().map(String::as_str));
+        let ignored = wanted.ignored.iter().filter_map(|ignored| ignored.rsplit_once('.'));
+        names.extend(ignored.map(|(table, _)| table));
+    }
+    let is_unknown = |name: &&str| !targets.iter().any(|target| target.is_called(name));
+    names.into_iter().filter(is_unknown).map(str::to_owned).collect()
 }
 
 fn find(relations: &[Relation], place: (&str, &str)) -> Option<Relation> {
@@ -289,9 +298,21 @@ mod tests {
         let mapped = targets(&map, &found, &Wanted::default());
         assert!(mapped.iter().all(|target| target.is_mapped));
         let names = ["keys".to_owned(), "public.orders".into(), "nobody".into()];
-        let some = targets(&map, &found, &Wanted { tables: names.to_vec(), ..Wanted::default() });
+        let wanted = Wanted { tables: names.to_vec(), ..Wanted::default() };
+        let some = targets(&map, &found, &wanted);
         assert_eq!(some.len(), 2);
-        assert_eq!(unknown(&some, &names), ["nobody"]);
+        assert_eq!(unknown(&some, &wanted), ["nobody"]);
+        let wanted = Wanted {
+            ignored: vec![
+                "at".into(),
+                "orders.at".into(),
+                "order.at".into(),
+                "public.ordres.at".into(),
+            ],
+            keys: BTreeMap::from([("kyes".to_owned(), vec![])]),
+            ..Wanted::default()
+        };
+        assert_eq!(unknown(&mapped, &wanted), ["kyes", "order", "public.ordres"]);
     }
 
     #[test]
@@ -326,6 +347,10 @@ mod tests {
         }
         assert_eq!(shape(&["other.a", "x"]).columns, all.columns);
         assert!(shape(&["lost"]).lost.is_empty(), "what is ignored is no loss");
+        let mut undescribed = target.clone();
+        undescribed.relations.new[0].columns.clear();
+        let shape = undescribed.shape(&Wanted::default());
+        assert_eq!((shape.columns.len(), shape.lost.len()), (5, 0), "old's columns are asked for");
         let with_key = |table: &str, column: &str| {
             let keys = BTreeMap::from([(table.to_owned(), vec![column.to_owned()])]);
             target.shape(&Wanted { keys, ..Wanted::default() }).key.concat()
