@@ -146,3 +146,25 @@ pub const CHECKS: [(&str, &str); 38] = [
     ("db.bodies", "Which functions still name moved tables?"),
     ("db.names", "Which constraints or columns are called like a moved table?"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page has a row for each check, in words that an operator can search for.
+    #[test]
+    fn every_check_stands_on_the_page() {
+        let page = include_str!("../../../docs/doctor.md");
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        for (id, _) in CHECKS {
+            let named = format!("`{id}`");
+            assert!(rows.iter().any(|row| row.contains(&named)), "docs/doctor.md lacks {id}");
+        }
+        for row in rows {
+            let ids = row.split('|').nth(1).unwrap_or_default().split('`');
+            for id in ids.filter(|id| id.contains('.') && !id.contains('*')) {
+                assert!(CHECKS.iter().any(|(known, _)| *known == id), "there is no {id}");
+            }
+        }
+    }
+}

@@ -1,4 +1,4 @@
-// `cutover plan`, as an operator runs it before any proxy is up: the map, and both databases.
+// `cutover plan` and its like, as an operator runs them before any proxy is up: the map, and both databases.
 
 import { execFile } from 'node:child_process';
 import { mkdtempSync, writeFileSync } from 'node:fs';
@@ -9,17 +9,20 @@ import * as paths from './paths.mjs';
 
 const run = promisify(execFile);
 
-/** Runs `cutover plan` with these arguments; `databases` are { old, new }, `schema` the part of the settings about the map. Returns
+/** Runs a command that asks the databases; `databases` are { old, new }, `schema` the part of the settings about the map. Returns
  * { code, stdout, stderr }; fails on another exit code than `code`. */
-export async function plan(processes, databases, args = [], { schema = SCHEMA, code = 0 } = {}) {
-  const dir = mkdtempSync(join(processes.dir, 'plan-'));
+export async function command(processes, databases, args, { schema = SCHEMA, code = 0 } = {}) {
+  const dir = mkdtempSync(join(processes.dir, 'settings-'));
   const config = join(dir, 'config.toml');
-  const project = (name) => `[projects.${name}]\nurl = "http://${name}.invalid"\n`; // the plan never asks the API
+  const project = (name) => `[projects.${name}]\nurl = "http://${name}.invalid"\n`; // the API is never asked
   writeFileSync(config, `${project('old')}${project('new')}${schema}`);
   const env = { PATH: process.env.PATH, SUPABASE_DB_URL_OLD: databases.old, SUPABASE_DB_URL_NEW: databases.new ?? '' };
   if (!databases.new) delete env.SUPABASE_DB_URL_NEW;
-  const ended = await run(paths.cutoverBinary(), ['plan', '--config', config, ...args], { env, maxBuffer: 1 << 26 })
+  const [name, ...rest] = args;
+  const ended = await run(paths.cutoverBinary(), [name, '--config', config, ...rest], { env, cwd: dir, maxBuffer: 1 << 26 })
     .then((said) => ({ code: 0, ...said }), (error) => ({ code: error.code, stdout: error.stdout, stderr: error.stderr }));
-  if (ended.code !== code) throw new Error(`cutover plan ${args.join(' ')} ended with ${ended.code}, not ${code}:\n${ended.stdout}\n${ended.stderr}`);
+  if (ended.code !== code) throw new Error(`cutover ${args.join(' ')} ended with ${ended.code}, not ${code}:\n${ended.stdout}\n${ended.stderr}`);
   return ended;
 }
+
+export const plan = (processes, databases, args = [], options = {}) => command(processes, databases, ['plan', ...args], options);

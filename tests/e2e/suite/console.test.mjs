@@ -107,6 +107,7 @@ test('the number is changed with a reason, and a real user moves', async () => {
   const newest = page.locator('#audit li').first();
   await newest.filter({ hasText: '10 % → 50 %' }).waitFor();
   assert.match(await newest.innerText(), /week 2: vendors agreed\s+console:127\.0\.0\.1/);
+  await page.locator('#replicas li').filter({ hasText: '50 %' }).filter({ hasText: `ready · epoch ${(await proxy.rollout()).epoch}` }).waitFor();
   await until('the change said aloud', async () => (await page.locator('#say').textContent()).includes('50 percent'));
   assert.deepEqual([faults, elsewhere], [[], []]);
   await close();

@@ -179,6 +179,67 @@ for (const { name, make, undo, settings: change = (text) => text, names, only = 
 
 test('clean again without them', () => isClean());
 
+const of = ({ findings }, id, subject) => findings.filter((line) => line.id === id && line.subject.startsWith(subject));
+
+test('a policy that names moved and renamed tables says the same on both sides, until it does not', async () => {
+  const policy = (keys, organizations, condition) => `create policy by_organization on ${keys} for select to authenticated using
+    (exists (select 1 from ${organizations} o where o.id = organization_id and o.${condition})
+     or organization_id in (select id from ${organizations} where tier = 'open'))`;
+  await sql('old', policy('public.vendor_api_keys', 'public.vendor_organizations', 'user_id = auth.uid()'));
+  await sql('new', policy('vendors.api_keys', 'vendors.organizations', 'user_id = auth.uid()'));
+  try {
+    const same = await doctor(settings(stack), '--json', '--only', 'db.policies');
+    assert.deepEqual(of(same, 'db.policies', 'vendors.api_keys').map(({ status }) => status), ['pass'], shown(same.findings));
+    await sql('new', 'drop policy by_organization on vendors.api_keys');
+    const missing = await doctor(settings(stack), '--json', '--only', 'db.policies');
+    const [finding] = failed(missing);
+    assert.equal(finding.subject, 'vendors.api_keys: by_organization');
+    // What to do is what makes it right.
+    await sql('new', finding.fix.replace(/^on new: /, ''));
+    const again = await doctor(settings(stack), '--json', '--only', 'db.policies');
+    assert.equal(shown(failed(again)), '');
+  } finally {
+    await sql('old', 'drop policy if exists by_organization on public.vendor_api_keys');
+    await sql('new', 'drop policy if exists by_organization on vendors.api_keys');
+  }
+});
+
+test('sequences: behind their table, or giving out the same ids, until the statements are run', async () => {
+  const tables = { old: 'public.orders', new: 'marketplace.orders' };
+  for (const [side, table] of Object.entries(tables)) await sql(side, `alter table ${table} add column number bigserial`);
+  try {
+    const sequences = () => doctor(settings(stack), '--json', '--only', 'db.sequences');
+    const before = await sequences();
+    assert.equal(shown(failed(before)), '');
+    const [warning] = before.findings.filter(({ status }) => status === 'warn');
+    assert.match(warning.seen, /both sides give out the same ids for number/);
+    for (const side of ['old', 'new']) await sql(side, warning.fix.match(new RegExp(`^on ${side}: (.*)$`, 'm'))[1]);
+    assert.equal((await sequences()).summary.warn, 0, 'odd and even never meet');
+    await sql('new', `select setval('marketplace.orders_number_seq', 2)`);
+    const [behind] = failed(await sequences());
+    assert.match(behind.seen, /at 2, but the table already holds 40/);
+    await sql('new', behind.fix.replace(/^on new: /, ''));
+    assert.equal(shown(failed(await sequences())), '');
+  } finally {
+    for (const [side, table] of Object.entries(tables)) await sql(side, `alter table ${table} drop column number`);
+  }
+});
+
+test('what bypasses row level security, and what names a table where it was', async () => {
+  await sql('new', 'alter view public.orders set (security_invoker = false)');
+  await sql('new', `create function marketplace.count_orders() returns bigint language sql stable as $$\n  select count(*)\n  from public.orders $$`);
+  try {
+    const report = await doctor(settings(stack), '--json', '--only', 'db');
+    assert.equal(shown(failed(report)), 'db.compat new public.orders: judges with its owner\'s rights: row level security of the table below is bypassed');
+    const [body] = of(report, 'db.bodies', 'marketplace.count_orders()');
+    assert.equal(body.status, 'warn');
+    assert.match(body.seen, /line 3: public\.orders, now marketplace\.orders/);
+  } finally {
+    await sql('new', 'alter view public.orders set (security_invoker = true)');
+    await sql('new', 'drop function marketplace.count_orders()');
+  }
+});
+
 test('where new signs with a key of its own, an exchanged token is what is tried', async () => {
   const pair = await startPair('asymmetric');
   await using(async () => {

@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { plan } from '../lib/plan.mjs';
+import { SCHEMA } from '../lib/cutover.mjs';
+import { command, plan } from '../lib/plan.mjs';
 import { freePorts } from '../lib/ports.mjs';
 import { startPostgres } from '../lib/postgres.mjs';
 import { Processes } from '../lib/processes.mjs';
@@ -356,6 +357,20 @@ test('the stack’s own NEW, built by the plan, has nothing left to change', asy
   const { stdout } = await plan(processes, { old: stack.old.databaseUrl, new: stack.new.databaseUrl }, ['--apply', '--dry-run', '--json']);
   const { files } = JSON.parse(stdout);
   assert.deepEqual(files.filter(({ pending }) => pending), []);
+});
+
+test('an empty NEW with a restored dump has, after the plan, all rows of OLD where the map says', async (t) => {
+  const [was, is] = [await old.another('stack_old', 'empty'), await old.another('stack_new', 'empty')];
+  t.after(() => Promise.all([was.close(), is.close()]));
+  await Promise.all([was.restore(stack.old.dump), is.restore(stack.old.dump)]);
+  const databases = { old: was.url, new: is.url };
+  await plan(processes, databases, ['--apply', '--yes']);
+  const verify = ['verify', '--rows', 'all', '--no-storage', '--mapped-only', '--recheck', '0', '--json'];
+  const { verdict, tables } = JSON.parse((await command(processes, databases, verify)).stdout);
+  assert.equal(verdict, 'equal');
+  assert.ok(tables.length >= 19, `${tables.length} tables`);
+  await is.sql.unsafe('delete from vendors.usage_logs').simple();
+  await command(processes, databases, verify, { code: 1 });
 });
 
 registered(import.meta);

@@ -7,8 +7,11 @@ import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import postgres from 'postgres';
-import { configText } from '../lib/cutover.mjs';
+import { configText, SCHEMA } from '../lib/cutover.mjs';
 import { cutoverBinary } from '../lib/paths.mjs';
+import { plan } from '../lib/plan.mjs';
+import { freePorts } from '../lib/ports.mjs';
+import { startPostgres } from '../lib/postgres.mjs';
 import { Processes } from '../lib/processes.mjs';
 import { registered, stack } from '../lib/suite.mjs';
 import { until } from '../lib/until.mjs';
@@ -277,6 +280,22 @@ test('through PostgREST: the stack\'s projects by counts and by rows', async () 
     await on(stack.new.databaseUrl, setting('dark'), 'delete from vendors.platform_sessions');
     await on(stack.old.databaseUrl, 'delete from vendor_platform_sessions');
   }
+});
+
+test('a restored dump of OLD that `cutover plan` has put in order is equal, row by row', async () => {
+  const [port] = await freePorts(1);
+  const old = await startPostgres(processes, 'verify', port);
+  await old.file('roles.sql');
+  const neu = await old.another('planned', 'app');
+  await Promise.all([old.restore(stack.old.dump), neu.restore(stack.old.dump)]);
+  await plan(processes, { old: old.url, new: neu.url }, ['--apply', '--yes']);
+  await Promise.all([old.close(), neu.close()]);
+  const config = join(processes.dir, 'planned.toml');
+  writeFileSync(config, `${project('old', old.url)}${project('new', neu.url)}${SCHEMA}`);
+  const { code, report, text } = await verify(config, '--json', '--rows', 'all', '--recheck', '0');
+  assert.equal(code, 0, text);
+  const compared = report.tables.reduce((sum, table) => sum + table.rows.compared.new, 0);
+  assert.ok(compared > 1000 && report.tables.length >= 20, `${compared} rows of ${report.tables.length} tables`);
 });
 
 test('storage: objects are counted where the map says they are', async () => {
