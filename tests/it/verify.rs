@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
 
 use cutover::side::Side;
@@ -63,14 +64,21 @@ impl Project {
 }
 
 async fn verify(old: Project, new: Project, arguments: &[&str]) -> (i32, Value) {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = String::new();
+    let mut addresses = Vec::new();
     for (side, project) in [(Side::Old, old), (Side::New, new)] {
         let upstream = Upstream::start(side).await;
         upstream.answers(move |seen| project.answer(seen));
+        addresses.push(upstream.address);
+    }
+    verify_at([addresses[0], addresses[1]], arguments).await
+}
+
+async fn verify_at(addresses: [SocketAddr; 2], arguments: &[&str]) -> (i32, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = String::new();
+    for (side, address) in Side::ALL.into_iter().zip(addresses) {
         config += &format!(
-            "[projects.{side}]\nurl = \"http://{}\"\nanon_key = \"anon-{side}\"\nservice_role_key = \"service-{side}\"\n",
-            upstream.address
+            "[projects.{side}]\nurl = \"http://{address}\"\nanon_key = \"anon-{side}\"\nservice_role_key = \"service-{side}\"\n"
         );
     }
     config += "[schema.tables]\norders = \"shop\"\n";
@@ -138,4 +146,13 @@ async fn what_was_begun_on_other_projects_is_not_gone_on_from() {
     assert_eq!(code, 1);
     let message = report["message"].as_str().unwrap();
     assert!(message.contains("begun with other settings"), "{message}");
+}
+
+#[tokio::test]
+async fn one_project_on_both_sides_is_said() {
+    let upstream = Upstream::start(Side::Old).await;
+    let project = Project::with(3);
+    upstream.answers(move |seen| project.answer(seen));
+    let (_, report) = verify_at([upstream.address; 2], &[]).await;
+    assert!(report["warnings"].to_string().contains("agrees with itself"), "{report}");
 }
