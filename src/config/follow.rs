@@ -273,6 +273,8 @@ impl Control {
         };
         self.adopt(state, loaded, &by);
         Ok(())
+        // A version that changes nothing here, because another source hides what it says, has an epoch all the same.
+        self.lift(state);
     }
 
     /// A version that was refused may be good together with what stands in the files now.
@@ -288,7 +290,7 @@ impl Control {
     }
 
     /// Adopts the shared epoch without a change of settings: the same snapshot under a higher number.
-    fn lift(&self, state: &State) {
+    pub(super) fn lift(&self, state: &State) {
         let running = self.live().load_full();
         if running.epoch < state.shared_epoch() {
             let mut snapshot = (*running).clone();

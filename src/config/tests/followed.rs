@@ -226,3 +226,19 @@ fn the_epoch_is_lifted_without_a_record_and_raised_when_behind() {
     let patch = control.configmap_behind().unwrap();
     assert_eq!((patch.revision.as_str(), patch.epoch, patch.data.len()), ("9", 10, 0));
 }
+
+#[test]
+fn a_version_that_changes_nothing_here_lifts_the_epoch_too() {
+    let home = Home::new(GOOD).env(NUMBER, "60");
+    let (control, _) = start(&home, at("40")).unwrap();
+    control.configmap_seen(version(8, 9, &[(NUMBER, "50"), (FORCE, "")]), None);
+    assert_eq!((number(&control).as_str(), control.rollout().epoch), ("60", 9));
+
+    // Nor is the writer itself behind what it wrote.
+    let home = Home::new(GOOD);
+    let (control, memory) = start(&home, at("40")).unwrap();
+    *memory.map.lock().unwrap() = version(8, 5, &[(NUMBER, "abc"), (FORCE, "")]);
+    control.configmap_seen(memory.read().unwrap(), None);
+    let state = control.apply(&set("40")).unwrap();
+    assert_eq!((state.epoch, memory.map.lock().unwrap().epoch), (6, 6));
+}
