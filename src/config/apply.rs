@@ -159,8 +159,13 @@ impl Control {
             );
         }
         // What is written now is what was held, or ends it.
-        state.held = None;
-        self.adopt(state, loaded, &By { actor: &change.actor, reason: &change.reason });
+        let was_held = state.held.take().is_some();
+        let by = By { actor: &change.actor, reason: &change.reason };
+        if !self.adopt(state, loaded, &by) && was_held {
+            // The sources say what they said before, so that nothing else would take the force out of the snapshot.
+            self.release(state, &by);
+        }
+        self.lift(state);
         // Live first: a rollback does not wait for a disk. The caller's answer does.
         for file in replaced {
             if let Err(error) = file.sync() {

@@ -242,3 +242,18 @@ fn a_version_that_changes_nothing_here_lifts_the_epoch_too() {
     let state = control.apply(&set("40")).unwrap();
     assert_eq!((state.epoch, memory.map.lock().unwrap().epoch), (6, 6));
 }
+
+#[test]
+fn a_resume_that_mends_a_bad_version_ends_what_was_held() {
+    let home = Home::new(GOOD);
+    let (control, memory) = start(&home, at("40")).unwrap();
+    *memory.refuses.lock().unwrap() = Some(NotWritten::Away("away".to_owned()));
+    assert!(control.apply(&abort()).unwrap().held);
+    *memory.refuses.lock().unwrap() = None;
+    *memory.map.lock().unwrap() = version(8, 5, &[(NUMBER, "abc"), (FORCE, "")]);
+    control.configmap_seen(memory.read().unwrap(), None);
+    let state = control.apply(&Change { resume: true, ..set("40") }).unwrap();
+    assert_eq!((state.force, state.held), (None, false));
+    assert_eq!(control.live().load().decide.force, None);
+    assert_eq!(memory.map.lock().unwrap().data[NUMBER], "40");
+}
