@@ -188,6 +188,11 @@ impl Control {
         }) else {
             return Ok(Err(Moved::ConfigMap));
         };
+        let insists = matches!(change.force, Some(Some(_))) && !change.yields;
+        // An API that is known to be away would let an abort wait for its silence: it is held at once, and written behind that.
+        if let Some(cause) = store.contact().trouble.filter(|_| insists) {
+            return Err(Refused::Unreachable { source_name: name, cause });
+        }
         let said = Said { actor: change.actor.clone(), reason: change.reason.clone() };
         let patch = Patch {
             revision: base.revision.clone(),
@@ -211,7 +216,6 @@ impl Control {
                 let fresh = store.read().map_err(refused)?;
                 let is_same = fresh.data == base.data;
                 self.take_version(state, fresh);
-                let insists = matches!(change.force, Some(Some(_))) && !change.yields;
                 if is_same || insists {
                     Ok(Err(Moved::ConfigMap))
                 } else {

@@ -17,10 +17,14 @@ struct Memory {
     refuses: Mutex<Option<NotWritten>>,
     /// Whether a refused write is made all the same: the answer was lost.
     lands: Mutex<bool>,
+    /// What the watch suffers from.
+    trouble: Mutex<Option<String>>,
+    writes: Mutex<usize>,
 }
 
 impl Store for Memory {
     fn write(&self, patch: Patch) -> Result<Version, NotWritten> {
+        *self.writes.lock().unwrap() += 1;
         let refusal = self.refuses.lock().unwrap().clone();
         let mut map = self.map.lock().unwrap();
         if refusal.is_none() || *self.lands.lock().unwrap() {
@@ -39,7 +43,7 @@ impl Store for Memory {
     }
 
     fn contact(&self) -> Contact {
-        Contact::default()
+        Contact { trouble: self.trouble.lock().unwrap().clone(), ..Contact::default() }
     }
 }
 
@@ -256,4 +260,18 @@ fn a_resume_that_mends_a_bad_version_ends_what_was_held() {
     assert_eq!((state.force, state.held), (None, false));
     assert_eq!(control.live().load().decide.force, None);
     assert_eq!(memory.map.lock().unwrap().data[NUMBER], "40");
+}
+
+#[test]
+fn an_abort_does_not_wait_for_an_api_that_is_known_to_be_away() {
+    let home = Home::new(GOOD);
+    let (control, memory) = start(&home, at("40")).unwrap();
+    *memory.trouble.lock().unwrap() = Some("the watch was silent".to_owned());
+    let state = control.apply(&abort()).unwrap();
+    assert_eq!((state.force, state.held), (Some(Side::Old), true));
+    assert_eq!(*memory.writes.lock().unwrap(), 0, "nobody waited");
+    // Written behind that, in case that it is the watch alone that suffers.
+    assert!(control.write_held());
+    assert!(!control.rollout().held);
+    assert_eq!(memory.map.lock().unwrap().data[NUMBER], "0");
 }
