@@ -214,6 +214,8 @@ impl Control {
             }
             Err(NotWritten::Conflict) => {
                 let fresh = store.read().map_err(refused)?;
+                // A list that began before this may not know of it either.
+                self.writes.fetch_add(1, Ordering::Release);
                 let is_same = fresh.data == base.data;
                 self.take_version(state, fresh);
                 if is_same || insists {

@@ -154,7 +154,8 @@ impl State {
 }
 
 impl Control {
-    /// How many writes of our own have gone to the ConfigMap: a list that began before one of them may not know of it.
+    /// How many writes of our own have gone to the ConfigMap, or met somebody else's: a list that began before one of them may not
+    /// know of it.
     #[must_use]
     pub fn configmap_writes(&self) -> u64 {
         self.writes.load(Ordering::Acquire)
@@ -272,9 +273,9 @@ impl Control {
             reason: said.map_or("", |said| &said.reason),
         };
         self.adopt(state, loaded, &by);
-        Ok(())
         // A version that changes nothing here, because another source hides what it says, has an epoch all the same.
         self.lift(state);
+        Ok(())
     }
 
     /// A version that was refused may be good together with what stands in the files now.

@@ -275,3 +275,16 @@ fn an_abort_does_not_wait_for_an_api_that_is_known_to_be_away() {
     assert!(!control.rollout().held);
     assert_eq!(memory.map.lock().unwrap().data[NUMBER], "0");
 }
+
+#[test]
+fn a_list_that_began_before_a_lost_race_brings_no_older_number_back() {
+    let home = Home::new(GOOD);
+    let (control, memory) = start(&home, at("40")).unwrap();
+    let before = control.configmap_writes();
+    *memory.map.lock().unwrap() = version(8, 6, &[(NUMBER, "60"), (FORCE, "")]);
+    assert!(matches!(control.apply(&set("50")), Err(Refused::LostRace { .. })));
+    assert_eq!(number(&control), "60");
+    let old = version(7, 5, &[(NUMBER, "40"), (FORCE, "")]);
+    assert!(!control.configmap_seen(old, Some(before)), "it has to be asked again");
+    assert_eq!(number(&control), "60");
+}
