@@ -13,6 +13,7 @@ use crate::support::collector::{Collector, Mood, attribute};
 use crate::support::eventually;
 use crate::support::realtime::{Realtime, changes, join, joins};
 use crate::support::tls::{Authority, acceptor};
+use crate::support::kubernetes::{Kubernetes, NAME, NAMESPACE, TOKEN};
 use crate::support::upstream::{Seen, response};
 use crate::support::websocket::open_with;
 use crate::support::world::{ANON_OLD, Setup, World, token};
@@ -284,6 +285,22 @@ async fn metrics_are_those_of_the_page() {
 
 #[tokio::test]
 async fn a_collector_that_hangs_costs_spans_and_no_request() {
+#[tokio::test]
+async fn the_watch_of_a_configmap_is_among_the_metrics() {
+    let collector = Collector::grpc().await;
+    let api = Kubernetes::start(&[("V2_ROLLOUT_PERCENTAGE", "5")]).await;
+    let mut world = exporting(&format!("http://{}", collector.address), "grpc")
+        .file("token", TOKEN)
+        .set("telemetry.metrics_interval", "\"1h\"")
+        .set("kubernetes.configmap", &format!("\"{NAMESPACE}/{NAME}\""))
+        .set("kubernetes.api_url", &format!("{:?}", api.url()))
+        .set("kubernetes.token_file", "\"token\"")
+        .await;
+    world.begin_stop().await;
+    let numbers = numbers(&collector);
+    assert_eq!(numbers.get("cutover.kubernetes_connected "), Some(&1.0), "{numbers:#?}");
+}
+
     let collector = Collector::http().await;
     collector.is(Mood::Hangs);
     let mut world = traced(&collector, "http/protobuf")
