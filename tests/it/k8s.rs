@@ -221,7 +221,8 @@ async fn an_abort_while_the_api_is_away_is_held_and_written_when_it_is_back() {
 #[tokio::test]
 async fn an_abort_that_the_api_would_not_write_is_written_when_it_does() {
     let api = Kubernetes::start(&[(NUMBER, "100")]).await;
-    let replica = following(&api).await;
+    // One watch is enough for the test: the list behind a failed one would do it by chance.
+    let replica = following(&api).set("kubernetes.watch_timeout", "\"60s\"").await;
     api.is_watched_by(1).await;
     all_show(&api, std::slice::from_ref(&replica), 100, Value::Null).await;
     api.is(Mode::ReadOnly);
