@@ -170,7 +170,7 @@ impl Bar {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} {bar:30} {msg}") {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(Duration::from_millis(120));
+        // No ticking thread: this one holds the lock of stderr for as long as the command lives, and draws at each answer.
         Self(bar)
     }
 }

@@ -383,7 +383,8 @@ async fn nothing_at_the_address_is_one_line_and_not_a_hundred() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_looked_at() {
     let authority = Authority::new();
-    let soon = time::OffsetDateTime::now_utc() + Duration::from_secs(5 * 24 * 3600);
+    // In the middle of a day, so that no second decides how many are left.
+    let soon = time::OffsetDateTime::now_utc() + Duration::from_secs(4 * 24 * 3600 + 12 * 3600);
     for (end, ca, status, word) in [
         (None, &authority.pem, "pass", "lasts"),
         (Some(soon), &authority.pem, "warn", "ends in 4 days"),

@@ -276,6 +276,20 @@ test('for people: lines without colour and progress where there is no terminal, 
   assert.ok(!stdout.includes('\x1b'));
 });
 
+test('on a terminal it shows how it goes on, in colour, and ends', async () => {
+  const config = join(directory, 'config.toml');
+  writeFileSync(config, settings(stack));
+  const command = `'${paths.cutoverBinary()}' doctor --config '${config}' --only reach`;
+  const { error, stdout } = await new Promise((resolve) => {
+    // util-linux's script gives it a terminal. Once a second thread drew the progress, and waited for ever.
+    const child = execFile('script', ['-qec', command, '/dev/null'], { timeout: 60_000, env: { PATH: process.env.PATH, TERM: 'xterm' } }, (error, stdout) => resolve({ error, stdout }));
+    child.stdin.end();
+  });
+  assert.equal(error, null, stdout);
+  assert.match(stdout, /\x1b\[32mpass\x1b\[0m {2}new/);
+  assert.match(stdout, /both projects/, 'what is asked about now');
+});
+
 test('less is asked when less is wanted, and what is not known is said', async () => {
   const some = await doctor(settings(stack), '--json', '--only', 'db.rls', '--side', 'new');
   assert.deepEqual([...new Set(some.findings.map(({ id }) => id))], ['db.rls']);
