@@ -114,8 +114,7 @@ impl State {
     /// Everything that the metrics page shows, in no format. Waits for a change that is being written: not for a request's thread.
     #[must_use]
     pub fn facts(&self) -> Vec<Family> {
-        let (rollout, reloads) = (self.control.rollout(), self.control.reloads());
-        self.metrics.facts(&status::gauges(self, &rollout, &reloads))
+        self.metrics.facts(&status::gauges(self, &status::said(&self.control)))
     }
 }
 

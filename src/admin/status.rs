@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{AdminError, Phase, State, ask};
 use crate::config::configmap::ConfigMapState;
-use crate::config::live::{ReloadState, RolloutState};
+use crate::config::live::{Control, ReloadState, RolloutState};
 use crate::decide::Owner;
 use crate::observe::Gauges;
 use crate::observe::process::Process;
@@ -60,13 +60,8 @@ pub(super) async fn readyz(Extract(state): Extract<State>) -> Response {
 }
 
 pub(super) async fn metrics(Extract(state): Extract<State>) -> Result<Response, AdminError> {
-    let (rollout, reloads, followed) =
-        ask(&state, |control| (control.rollout(), control.reloads(), control.configmap())).await?;
-    let gauges = Gauges {
-        kubernetes: followed.as_ref().map(watch_facts),
-        ..gauges(&state, &rollout, &reloads)
-    };
-    let page = state.metrics.render(&gauges);
+    let said = ask(&state, said).await?;
+    let page = state.metrics.render(&gauges(&state, &said));
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response())
 }
 
@@ -108,7 +103,15 @@ pub(super) const fn name(phase: Phase) -> &'static str {
     }
 }
 
-pub(super) fn gauges(state: &State, rollout: &RolloutState, reloads: &ReloadState) -> Gauges {
+/// What the writer says for the metrics, wherever they are shown. It waits for a change that is being written.
+pub(super) fn said(control: &Control) -> (RolloutState, ReloadState, Option<ConfigMapState>) {
+    (control.rollout(), control.reloads(), control.configmap())
+}
+
+pub(super) fn gauges(
+    state: &State,
+    (rollout, reloads, followed): &(RolloutState, ReloadState, Option<ConfigMapState>),
+) -> Gauges {
     let last_success = reloads.last_success.as_deref();
     Gauges {
         percentage: rollout.percentage,
@@ -119,7 +122,7 @@ pub(super) fn gauges(state: &State, rollout: &RolloutState, reloads: &ReloadStat
         config_faults: reloads.faults.len() as u64,
         config_last_success: last_success.and_then(seconds),
         published: Pair::from_fn(|side| state.published.facts(side)),
-        kubernetes: None,
+        kubernetes: followed.as_ref().map(watch_facts),
         log_lines_dropped: state.log_dropped.lines(),
         telemetry: state.exported.read(),
         draining: state.lifecycle.phase() == Phase::Draining,

@@ -159,8 +159,13 @@ impl Control {
             );
         }
         // What is written now is what was held, or ends it.
-        state.held = None;
-        self.adopt(state, loaded, &By { actor: &change.actor, reason: &change.reason });
+        let was_held = state.held.take().is_some();
+        let by = By { actor: &change.actor, reason: &change.reason };
+        if !self.adopt(state, loaded, &by) && was_held {
+            // The sources say what they said before, so that nothing else would take the force out of the snapshot.
+            self.release(state, &by);
+        }
+        self.lift(state);
         // Live first: a rollback does not wait for a disk. The caller's answer does.
         for file in replaced {
             if let Err(error) = file.sync() {
@@ -183,6 +188,11 @@ impl Control {
         }) else {
             return Ok(Err(Moved::ConfigMap));
         };
+        let insists = matches!(change.force, Some(Some(_))) && !change.yields;
+        // An API that is known to be away would let an abort wait for its silence: it is held at once, and written behind that.
+        if let Some(cause) = store.contact().trouble.filter(|_| insists) {
+            return Err(Refused::Unreachable { source_name: name, cause });
+        }
         let said = Said { actor: change.actor.clone(), reason: change.reason.clone() };
         let patch = Patch {
             revision: base.revision.clone(),
@@ -204,9 +214,10 @@ impl Control {
             }
             Err(NotWritten::Conflict) => {
                 let fresh = store.read().map_err(refused)?;
+                // A list that began before this may not know of it either.
+                self.writes.fetch_add(1, Ordering::Release);
                 let is_same = fresh.data == base.data;
                 self.take_version(state, fresh);
-                let insists = matches!(change.force, Some(Some(_))) && !change.yields;
                 if is_same || insists {
                     Ok(Err(Moved::ConfigMap))
                 } else {

@@ -154,7 +154,8 @@ impl State {
 }
 
 impl Control {
-    /// How many writes of our own have gone to the ConfigMap: a list that began before one of them may not know of it.
+    /// How many writes of our own have gone to the ConfigMap, or met somebody else's: a list that began before one of them may not
+    /// know of it.
     #[must_use]
     pub fn configmap_writes(&self) -> u64 {
         self.writes.load(Ordering::Acquire)
@@ -272,6 +273,8 @@ impl Control {
             reason: said.map_or("", |said| &said.reason),
         };
         self.adopt(state, loaded, &by);
+        // A version that changes nothing here, because another source hides what it says, has an epoch all the same.
+        self.lift(state);
         Ok(())
     }
 
@@ -288,7 +291,7 @@ impl Control {
     }
 
     /// Adopts the shared epoch without a change of settings: the same snapshot under a higher number.
-    fn lift(&self, state: &State) {
+    pub(super) fn lift(&self, state: &State) {
         let running = self.live().load_full();
         if running.epoch < state.shared_epoch() {
             let mut snapshot = (*running).clone();

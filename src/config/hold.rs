@@ -64,18 +64,22 @@ impl Control {
         self.write_whole(&mut self.lock(), change)
     }
 
-    /// Writes what is held, now that the API is heard again.
-    pub fn write_held(&self) {
+    /// Writes what is held, now that the API is heard again. Answers whether nothing is left that could be written later.
+    pub fn write_held(&self) -> bool {
         let mut state = self.lock();
-        let Some(held) = state.held.as_ref().filter(|held| held.because == AWAY) else { return };
+        let Some(held) = state.held.as_ref().filter(|held| held.because == AWAY) else {
+            return true;
+        };
         if running(&state) != held.over {
-            return;
+            return true;
         }
         let change = Change { yields: true, ..held.change.clone() };
-        match self.write_whole(&mut state, &change) {
+        let written = self.write_whole(&mut state, &change);
+        match &written {
             Ok(_) => tracing::info!("the abort that was held in memory is written"),
             Err(refused) => tracing::warn!(%refused, "the abort is still held in memory"),
         }
+        written.is_ok()
     }
 
     fn write_whole(&self, state: &mut State, change: &Change) -> Result<RolloutState, Refused> {

@@ -155,7 +155,7 @@ pub struct Control {
     pub(super) sources: Sources,
     live: Arc<ArcSwap<Snapshot>>,
     epochs: watch::Sender<u64>,
-    /// Writes of our own to the ConfigMap.
+    /// Writes to the ConfigMap that are known of by other ways than the watch.
     pub(super) writes: AtomicU64,
     counted: Arc<Names>,
     state: Mutex<State>,

@@ -18,7 +18,7 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::live::Control;
@@ -45,7 +45,8 @@ pub fn spawn(control: Arc<Control>) -> std::io::Result<JoinHandle<()>> {
     let (wake, woken) = mpsc::channel(1);
     let mut watch = Watch::new(control, wake);
     // Before this returns: a change right after the start is not missed.
-    watch.arm();
+    let watched = watch.control.watched();
+    watch.arm(watched);
     Ok(tokio::spawn(run(watch, woken, hangup)))
 }
 
@@ -63,7 +64,10 @@ async fn run(mut watch: Watch, mut woken: Woken, mut hangup: Signal) {
             () = std::future::ready(()), if !done => done = watch.look_patiently(&mut woken).await,
             _ = poll.tick() => done = watch.look_patiently(&mut woken).await,
         }
-        if watch.arm() {
+        // Not here: the writer may be waiting for the Kubernetes API, and this thread serves the admin listener too.
+        let control = Arc::clone(&watch.control);
+        let Ok(watched) = spawn_blocking(move || control.watched()).await else { continue };
+        if watch.arm(watched) {
             // What happened there before was not seen.
             done = false;
         }
@@ -198,9 +202,9 @@ impl Watch {
 
     /// Watches the directories of the sources as they are now. Whether there is something that was not watched before:
     /// what happened there before this moment was not seen.
-    fn arm(&mut self) -> bool {
+    fn arm(&mut self, watched: BTreeSet<PathBuf>) -> bool {
         let mut names = Names::default();
-        for path in self.control.watched() {
+        for path in watched {
             names.add(&path);
         }
         let wanted = names.watchable();
@@ -274,7 +278,7 @@ impl Watch {
     /// Whether the settings are good. They are read where blocking is allowed.
     async fn look(&self, how: Look) -> bool {
         let (control, seen) = (Arc::clone(&self.control), Arc::clone(&self.seen));
-        let looked = tokio::task::spawn_blocking(move || match how {
+        let looked = spawn_blocking(move || match how {
             Look::Reload => control.reload("signal"),
             Look::Probe { report, events } => {
                 let calm = || seen.is_calm(events);

@@ -26,6 +26,9 @@ use crate::observe::watching::WatchFailure;
 /// The first pause after a failure; each further one is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Chores that failed are done again after so many times the limit of a write, or half of that: the writer is locked while it waits
+/// for the API, and must be free for most of the time.
+const CHORES_AGAIN: u32 = 4;
 /// How long a watch may be late with its end, at least.
 const LEAST_GRACE: Duration = Duration::from_secs(1);
 
@@ -249,26 +252,42 @@ impl Follower {
         is_known
     }
 
-    /// Writes what is held in memory, and raises the shared epoch to the own one: after each version, and after each change.
+    /// Writes what is held in memory, and raises the shared epoch to the own one: after each version, after each change, and again when
+    /// that failed, because an API that refuses to write may be one that is heard all the time.
     async fn do_chores(&self, control: &Weak<Control>) {
         let Some(mut epochs) = control.upgrade().map(|control| control.subscribe()) else { return };
+        let mut is_done = true;
         loop {
+            let again = Pause(self.settings.write_timeout * CHORES_AGAIN).next();
             tokio::select! {
                 () = self.chores.notified() => {}
                 changed = epochs.changed() => if changed.is_err() { return },
+                () = sleep(again), if !is_done => {}
             }
-            blocking(control, Control::write_held).await;
-            let Some(Some(patch)) = blocking(control, Control::configmap_behind).await else {
-                continue;
-            };
-            let Ok(place) = self.place() else { continue };
-            match place.patch(&patch, self.settings.write_timeout).await {
-                Ok(version) => _ = self.tell(control, version, None).await,
-                // Somebody else was faster: the watch brings what they wrote.
-                Err(Failed { kind: Kind::Conflict, .. }) => {}
-                Err(failed) => self.suffer_writing(&failed),
+            let is_written = blocking(control, Control::write_held).await.unwrap_or(true);
+            is_done = self.raise_epoch(control).await && is_written;
+        }
+    }
+
+    /// Raises the shared epoch to the own one. Whether it stands there now, or the watch will tell.
+    async fn raise_epoch(&self, control: &Weak<Control>) -> bool {
+        let Some(Some(patch)) = blocking(control, Control::configmap_behind).await else {
+            return true;
+        };
+        let done = match self.place() {
+            Ok(place) => place.patch(&patch, self.settings.write_timeout).await,
+            Err(failed) => Err(failed),
+        };
+        match done {
+            Ok(version) => _ = self.tell(control, version, None).await,
+            // Somebody else was faster: the watch brings what they wrote.
+            Err(Failed { kind: Kind::Conflict, .. }) => {}
+            Err(failed) => {
+                self.suffer_writing(&failed);
+                return false;
             }
         }
+        true
     }
 
     fn hear(&self) {

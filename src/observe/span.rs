@@ -13,12 +13,16 @@ use super::metrics::{Counter, Shard};
 use crate::side::Side;
 use crate::trace::{TRACESTATE, Trace};
 
+/// Bytes of a `tracestate` that a span takes along: what everybody has to carry (Trace Context 3.3.1.5). Clients choose it, it is in every
+/// span of a request, and a batch of longer ones would be more than a collector takes at once. To the side it goes as it is.
+const STATE_BYTES: usize = 512;
+
 /// A traced request. When it is over it goes to the exporter as it is; nothing is formatted on the worker.
 #[derive(Debug)]
 pub struct Traced {
     /// Its trace and its own span.
     pub trace: Trace,
-    /// The client's `tracestate`, where there is a parent that can be read.
+    /// The client's `tracestate`, where there is a parent that can be read, and it is no longer than it may be.
     pub state: Option<HeaderValue>,
     /// The client's path and query; `None` when they are not known.
     pub target: Option<PathAndQuery>,
@@ -68,11 +72,19 @@ pub enum Outcome {
     Failed(ErrorCode),
 }
 
+/// A copy, for what has to wait: a clone would keep all of the buffer that the request's head was read into.
+#[must_use]
+pub fn copied(target: &PathAndQuery) -> PathAndQuery {
+    target.as_str().parse().unwrap_or_else(|_| target.clone())
+}
+
 impl Traced {
     /// A traced request that has just begun.
     #[must_use]
     pub fn new(trace: Trace, headers: &HeaderMap, began: SystemTime, finished: Finished) -> Self {
-        let state = trace.parent.and_then(|_| headers.get(TRACESTATE)).cloned();
+        let state = trace.parent.and_then(|_| headers.get(TRACESTATE));
+        let state = state.filter(|state| state.len() <= STATE_BYTES);
+        let state = state.and_then(|state| HeaderValue::from_bytes(state.as_bytes()).ok());
         Self {
             trace,
             state,
@@ -142,6 +154,27 @@ mod tests {
             is_resent: false,
         }));
         Box::new(traced)
+    }
+
+    #[test]
+    fn no_longer_state_is_taken_along_than_everybody_has_to_carry() {
+        let parent =
+            HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let trace = Trace::of(Some(&parent), 7, None);
+        for (length, want) in [(STATE_BYTES, true), (STATE_BYTES + 1, false)] {
+            let state = format!("a={}", "b".repeat(length - 2)).parse().unwrap();
+            let headers = HeaderMap::from_iter([(TRACESTATE, state)]);
+            let finished = Finished::new(MethodClass::Get, 1);
+            let traced = Traced::new(trace, &headers, SystemTime::UNIX_EPOCH, finished);
+            assert_eq!(traced.state.is_some(), want, "{length}");
+            // A copy: its own bytes, not those of the request's buffer.
+            let at = |state: &HeaderValue| state.as_bytes().as_ptr();
+            assert_ne!(traced.state.as_ref().map(at), headers.get(TRACESTATE).map(at));
+        }
+        let target = PathAndQuery::from_static("/rest/v1/todos?select=id");
+        let copy = copied(&target);
+        assert_eq!(copy, target);
+        assert_ne!(copy.as_str().as_ptr(), target.as_str().as_ptr());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{About, Path};
 use crate::forward::error::ForwardError;
 use crate::forward::send::Answer;
 use crate::observe::ErrorCode;
-use crate::observe::span::{Outcome, Traced, Try};
+use crate::observe::span::{Outcome, Traced, Try, copied};
 use crate::path::refusal::Refusal;
 use crate::side::Side;
 
@@ -29,7 +29,7 @@ impl Path {
         let finished = self.record.finished;
         let traced = Traced::new(*trace, request.headers(), SystemTime::now(), finished);
         self.record.traced = Some(Box::new(Traced {
-            target: target.cloned(),
+            target: target.map(copied),
             authority: public.authority.clone(),
             is_secure: public.is_secure,
             version: request.version(),
@@ -47,7 +47,7 @@ impl Path {
             span: child.span,
             side,
             method: (&said.method).into(),
-            target: said.target.clone(),
+            target: copied(&said.target),
             authority: project.authority.clone(),
             is_tls: project.tls,
             after,

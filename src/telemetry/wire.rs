@@ -3,6 +3,7 @@
 //! One export is one request with one answer; what may be tried again is as the protocol says (OTLP 1.7: "Failures" of either transport).
 
 use std::error::Error as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, USER_AGENT};
@@ -44,9 +45,11 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("cutover/", env!("CA
 type Http = Client<HttpsConnector<HttpConnector>, Body>;
 
 /// The collector.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Collector {
-    http: Http,
+    connector: HttpsConnector<HttpConnector>,
+    /// Made anew after a silence.
+    http: Mutex<Http>,
     protocol: Protocol,
     endpoint: Uri,
     headers: HeaderMap,
@@ -76,16 +79,19 @@ impl Collector {
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls(settings)?).https_or_http();
-        let mut http = Client::builder(TokioExecutor::new());
-        http.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
-        let http = match settings.protocol {
-            Protocol::Grpc => http.http2_only(true).build(connector.enable_http2().build()),
-            Protocol::Http => http.build(connector.enable_http1().enable_http2().build()),
+        let connector = match settings.protocol {
+            Protocol::Grpc => connector.enable_http2().build(),
+            Protocol::Http => connector.enable_http1().enable_http2().build(),
         };
+        let http = Mutex::new(client(settings.protocol, connector.clone()));
         let mut headers = settings.headers.clone();
         headers.insert(USER_AGENT, AGENT);
         let (protocol, endpoint) = (settings.protocol, settings.endpoint.clone());
-        Ok(Self { http, protocol, endpoint, headers, timeout: settings.timeout })
+        Ok(Self { connector, http, protocol, endpoint, headers, timeout: settings.timeout })
+    }
+
+    fn http(&self) -> Http {
+        self.http.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends spans. Answers how many of them the collector refused.
@@ -100,7 +106,7 @@ impl Collector {
                 }
                 Protocol::Grpc => {
                     let mut client =
-                        TraceServiceClient::with_origin(self.http.clone(), self.endpoint.clone());
+                        TraceServiceClient::with_origin(self.http(), self.endpoint.clone());
                     let answer = client.export(self.grpc(request)).await;
                     answer.map(tonic::Response::into_inner).map_err(|status| refused(&status))
                 }
@@ -125,7 +131,7 @@ impl Collector {
                 }
                 Protocol::Grpc => {
                     let mut client =
-                        MetricsServiceClient::with_origin(self.http.clone(), self.endpoint.clone());
+                        MetricsServiceClient::with_origin(self.http(), self.endpoint.clone());
                     let answer = client.export(self.grpc(request)).await;
                     answer.map(tonic::Response::into_inner).map_err(|status| refused(&status))
                 }
@@ -140,7 +146,13 @@ impl Collector {
     ) -> Result<T, NotTaken> {
         match tokio::time::timeout(self.timeout, export).await {
             Ok(answer) => answer,
-            Err(_) => Err(NotTaken::later("no answer in time")),
+            Err(_) => {
+                // Over HTTP/2 all exports share one connection. If the machine behind it is gone without a word, the kernel notices
+                // after a quarter of an hour.
+                let fresh = client(self.protocol, self.connector.clone());
+                *self.http.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+                Err(NotTaken::later("no answer in time"))
+            }
         }
     }
 
@@ -162,10 +174,17 @@ impl Collector {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         }
         let request = request.body(body).map_err(|error| NotTaken::later(error.to_string()))?;
-        let answer = self.http.request(request).await;
+        let answer = self.http().request(request).await;
         let answer = answer.map_err(|error| NotTaken::later(innermost(&error)))?;
         read(answer).await
     }
+}
+
+/// A client without connections.
+fn client(protocol: Protocol, connector: HttpsConnector<HttpConnector>) -> Http {
+    let mut http = Client::builder(TokioExecutor::new());
+    http.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
+    http.http2_only(protocol == Protocol::Grpc).build(connector)
 }
 
 async fn read<A: Message + Default>(answer: Response<Incoming>) -> Result<A, NotTaken> {

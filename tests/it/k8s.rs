@@ -217,6 +217,23 @@ async fn an_abort_while_the_api_is_away_is_held_and_written_when_it_is_back() {
     assert_eq!(rollout(&replicas[1]).await["held"], Value::Null, "no longer held");
 }
 
+/// The watch goes on all the time, and nothing happens to the ConfigMap that it could tell of.
+#[tokio::test]
+async fn an_abort_that_the_api_would_not_write_is_written_when_it_does() {
+    let api = Kubernetes::start(&[(NUMBER, "100")]).await;
+    // One watch is enough for the test: the list behind a failed one would do it by chance.
+    let replica = following(&api).set("kubernetes.watch_timeout", "\"60s\"").await;
+    api.is_watched_by(1).await;
+    all_show(&api, std::slice::from_ref(&replica), 100, Value::Null).await;
+    api.is(Mode::ReadOnly);
+    assert_eq!(abort(&replica).await.json()["held"], true);
+    // By the answer, once more at once, and the epoch.
+    eventually("it is tried again", async || api.requests("PATCH 500") >= 3).await;
+    api.is(Mode::Up);
+    all_show(&api, &[replica], 0, json!("old")).await;
+    assert_eq!(api.data(FORCE).as_deref(), Some("production"));
+}
+
 #[tokio::test]
 async fn a_held_abort_does_not_write_over_what_somebody_decided_meanwhile() {
     let api = Kubernetes::start(&[(NUMBER, "100")]).await;

@@ -8,9 +8,12 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::collector::{Collector, Mood, attribute};
 use crate::support::eventually;
+use crate::support::kubernetes::{Kubernetes, NAME, NAMESPACE, TOKEN};
 use crate::support::realtime::{Realtime, changes, join, joins};
 use crate::support::tls::{Authority, acceptor};
 use crate::support::upstream::{Seen, response};
@@ -283,6 +286,22 @@ async fn metrics_are_those_of_the_page() {
 }
 
 #[tokio::test]
+async fn the_watch_of_a_configmap_is_among_the_metrics() {
+    let collector = Collector::grpc().await;
+    let api = Kubernetes::start(&[("V2_ROLLOUT_PERCENTAGE", "5")]).await;
+    let mut world = exporting(&format!("http://{}", collector.address), "grpc")
+        .file("token", TOKEN)
+        .set("telemetry.metrics_interval", "\"1h\"")
+        .set("kubernetes.configmap", &format!("\"{NAMESPACE}/{NAME}\""))
+        .set("kubernetes.api_url", &format!("{:?}", api.url()))
+        .set("kubernetes.token_file", "\"token\"")
+        .await;
+    world.begin_stop().await;
+    let numbers = numbers(&collector);
+    assert_eq!(numbers.get("cutover.kubernetes_connected "), Some(&1.0), "{numbers:#?}");
+}
+
+#[tokio::test]
 async fn a_collector_that_hangs_costs_spans_and_no_request() {
     let collector = Collector::http().await;
     collector.is(Mood::Hangs);
@@ -303,6 +322,29 @@ async fn a_collector_that_hangs_costs_spans_and_no_request() {
     assert_eq!(collector.spans().len(), 0);
     let took = world.begin_stop().await;
     assert!(took < Duration::from_secs(6), "a stop does not wait for it: {took:?}");
+}
+
+/// As when the collector's machine is gone without a word: the connection is there, and nobody behind it.
+#[tokio::test]
+async fn a_dead_connection_is_not_used_again() {
+    let collector = Collector::grpc().await;
+    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = front.local_addr().unwrap();
+    let behind = collector.address;
+    tokio::spawn(async move {
+        let (_dead, _) = front.accept().await.unwrap();
+        loop {
+            let (mut stream, _) = front.accept().await.unwrap();
+            let mut collector = TcpStream::connect(behind).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut stream, &mut collector).await });
+        }
+    });
+    let world = exporting(&format!("http://{address}"), "grpc")
+        .set("telemetry.metrics", "false")
+        .set("telemetry.timeout", "\"500ms\"")
+        .await;
+    world.as_user("ada").get("/rest/v1/todos").await.served_by(Side::Old);
+    eventually("the spans to arrive", async || collector.spans().len() == 2).await;
 }
 
 #[tokio::test]

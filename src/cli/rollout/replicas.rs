@@ -28,12 +28,13 @@ pub(super) async fn wait(
     let deadline = begun + Duration::from_secs(seconds.into());
     let mut drawn = 0;
     let (replicas, late) = loop {
+        let now = current(client, &rollout).await;
         // What fails here may be a moment's trouble: until the time is over.
         let (replicas, late) = match client.ask(Method::GET, "/replicas", None).await {
             Ok(answer) if answer.status.is_success() => {
                 let replicas = answer.body["replicas"].as_array().cloned().unwrap_or_default();
                 let late: Vec<String> =
-                    replicas.iter().filter_map(|one| behind(one, &rollout)).collect();
+                    replicas.iter().filter_map(|one| behind(one, &rollout, &now)).collect();
                 (replicas, late)
             }
             Ok(answer) => {
@@ -42,7 +43,7 @@ pub(super) async fn wait(
             }
             Err(error) => (Vec::new(), vec![error.to_string()]),
         };
-        drawn = draw(&replicas, &rollout, drawn, context)?;
+        drawn = draw(&replicas, (&rollout, &now), drawn, context)?;
         if late.is_empty() || Instant::now() >= deadline {
             break (replicas, late);
         }
@@ -72,7 +73,7 @@ pub(super) async fn wait(
 /// On a terminal: one line for each replica, drawn over the last ones. Answers how many there are.
 fn draw(
     replicas: &[Value],
-    rollout: &Value,
+    (rollout, now): (&Value, &Value),
     drawn: usize,
     context: &mut Context<'_>,
 ) -> anyhow::Result<usize> {
@@ -86,7 +87,8 @@ fn draw(
     let pairs: Vec<_> = replicas
         .iter()
         .map(|replica| {
-            let tone = if behind(replica, rollout).is_none() { Tone::Good } else { Tone::Warn };
+            let is_late = behind(replica, rollout, now).is_some();
+            let tone = if is_late { Tone::Warn } else { Tone::Good };
             ("replica", line(replica), tone)
         })
         .collect();
@@ -95,15 +97,24 @@ fn draw(
     Ok(pairs.len())
 }
 
-/// Why a replica does not serve the change yet; `None` when it does, or a later one.
-fn behind(replica: &Value, change: &Value) -> Option<String> {
+/// What the proxy that made the change says now: the change, or a later one of somebody else's.
+async fn current(client: &AdminClient, change: &Value) -> Value {
+    match client.ask(Method::GET, "/rollout", None).await {
+        Ok(answer) if answer.status.is_success() => answer.body,
+        _ => change.clone(),
+    }
+}
+
+/// Why a replica does not serve the change yet; `None` when it does, or a later one: what the proxy that made it says now. A higher epoch
+/// alone says nothing, because a change of its own files lifts it too.
+fn behind(replica: &Value, change: &Value, now: &Value) -> Option<String> {
     let name = name(replica);
     if let Some(error) = replica["error"].as_str() {
         return Some(format!("{name} does not answer: {error}"));
     }
     let (epoch, wanted) = (replica["epoch"].as_u64()?, change["epoch"].as_u64()?);
-    let differs = ["percentage", "force"].iter().any(|key| replica[key] != change[key]);
-    if epoch > wanted || (epoch == wanted && !differs) {
+    let differs = ["percentage", "force"].iter().any(|key| replica[key] != now[key]);
+    if epoch >= wanted && !differs {
         return None;
     }
     Some(format!("{name} is behind: {} (epoch {epoch}, wanted {wanted})", number(replica)))
@@ -139,22 +150,32 @@ mod tests {
     #[test]
     fn a_replica_is_behind_until_it_serves_the_change_or_a_later_one() {
         let change = json!({ "epoch": 7, "percentage": 10, "force": null });
-        let says = |epoch: u64, percentage: u64, force: Value| {
+        let later = json!({ "epoch": 8, "percentage": 20, "force": "old" });
+        let says_with = |now: &Value, epoch: u64, percentage: u64, force: Value| {
             let replica = json!({
                 "address": "10.0.0.1:8001", "name": "cutover-abc", "error": null, "ready": true,
                 "epoch": epoch, "percentage": percentage, "force": force,
             });
-            behind(&replica, &change)
+            behind(&replica, &change, now)
         };
-        assert_eq!(says(7, 10, Value::Null), None);
-        assert_eq!(says(8, 20, json!("old")), None, "somebody was there after us");
-        for (epoch, percentage, force) in
-            [(6, 10, Value::Null), (7, 5, Value::Null), (7, 10, json!("old"))]
-        {
-            let said = says(epoch, percentage, force).unwrap();
+        assert_eq!(says_with(&change, 7, 10, Value::Null), None);
+        assert_eq!(says_with(&change, 9, 10, Value::Null), None, "its files changed too");
+        assert_eq!(says_with(&later, 8, 20, json!("old")), None, "somebody was there after us");
+        for (now, epoch, percentage, force) in [
+            (&change, 6, 10, Value::Null),
+            (&change, 7, 5, Value::Null),
+            (&change, 7, 10, json!("old")),
+            // Its files changed, and it has not heard of the change.
+            (&change, 9, 5, Value::Null),
+            (&later, 9, 5, Value::Null),
+        ] {
+            let said = says_with(now, epoch, percentage, force).unwrap();
             assert!(said.contains("cutover-abc (10.0.0.1:8001) is behind"), "{said}");
         }
         let silent = json!({ "address": "10.0.0.2:8001", "name": null, "error": "refused" });
-        assert_eq!(behind(&silent, &change).unwrap(), "10.0.0.2:8001 does not answer: refused");
+        assert_eq!(
+            behind(&silent, &change, &change).unwrap(),
+            "10.0.0.2:8001 does not answer: refused"
+        );
     }
 }

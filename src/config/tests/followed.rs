@@ -17,10 +17,14 @@ struct Memory {
     refuses: Mutex<Option<NotWritten>>,
     /// Whether a refused write is made all the same: the answer was lost.
     lands: Mutex<bool>,
+    /// What the watch suffers from.
+    trouble: Mutex<Option<String>>,
+    writes: Mutex<usize>,
 }
 
 impl Store for Memory {
     fn write(&self, patch: Patch) -> Result<Version, NotWritten> {
+        *self.writes.lock().unwrap() += 1;
         let refusal = self.refuses.lock().unwrap().clone();
         let mut map = self.map.lock().unwrap();
         if refusal.is_none() || *self.lands.lock().unwrap() {
@@ -39,7 +43,7 @@ impl Store for Memory {
     }
 
     fn contact(&self) -> Contact {
-        Contact::default()
+        Contact { trouble: self.trouble.lock().unwrap().clone(), ..Contact::default() }
     }
 }
 
@@ -225,4 +229,62 @@ fn the_epoch_is_lifted_without_a_record_and_raised_when_behind() {
     assert_eq!(control.rollout().epoch, 10);
     let patch = control.configmap_behind().unwrap();
     assert_eq!((patch.revision.as_str(), patch.epoch, patch.data.len()), ("9", 10, 0));
+}
+
+#[test]
+fn a_version_that_changes_nothing_here_lifts_the_epoch_too() {
+    let home = Home::new(GOOD).env(NUMBER, "60");
+    let (control, _) = start(&home, at("40")).unwrap();
+    control.configmap_seen(version(8, 9, &[(NUMBER, "50"), (FORCE, "")]), None);
+    assert_eq!((number(&control).as_str(), control.rollout().epoch), ("60", 9));
+
+    // Nor is the writer itself behind what it wrote.
+    let home = Home::new(GOOD);
+    let (control, memory) = start(&home, at("40")).unwrap();
+    *memory.map.lock().unwrap() = version(8, 5, &[(NUMBER, "abc"), (FORCE, "")]);
+    control.configmap_seen(memory.read().unwrap(), None);
+    let state = control.apply(&set("40")).unwrap();
+    assert_eq!((state.epoch, memory.map.lock().unwrap().epoch), (6, 6));
+}
+
+#[test]
+fn a_resume_that_mends_a_bad_version_ends_what_was_held() {
+    let home = Home::new(GOOD);
+    let (control, memory) = start(&home, at("40")).unwrap();
+    *memory.refuses.lock().unwrap() = Some(NotWritten::Away("away".to_owned()));
+    assert!(control.apply(&abort()).unwrap().held);
+    *memory.refuses.lock().unwrap() = None;
+    *memory.map.lock().unwrap() = version(8, 5, &[(NUMBER, "abc"), (FORCE, "")]);
+    control.configmap_seen(memory.read().unwrap(), None);
+    let state = control.apply(&Change { resume: true, ..set("40") }).unwrap();
+    assert_eq!((state.force, state.held), (None, false));
+    assert_eq!(control.live().load().decide.force, None);
+    assert_eq!(memory.map.lock().unwrap().data[NUMBER], "40");
+}
+
+#[test]
+fn an_abort_does_not_wait_for_an_api_that_is_known_to_be_away() {
+    let home = Home::new(GOOD);
+    let (control, memory) = start(&home, at("40")).unwrap();
+    *memory.trouble.lock().unwrap() = Some("the watch was silent".to_owned());
+    let state = control.apply(&abort()).unwrap();
+    assert_eq!((state.force, state.held), (Some(Side::Old), true));
+    assert_eq!(*memory.writes.lock().unwrap(), 0, "nobody waited");
+    // Written behind that, in case that it is the watch alone that suffers.
+    assert!(control.write_held());
+    assert!(!control.rollout().held);
+    assert_eq!(memory.map.lock().unwrap().data[NUMBER], "0");
+}
+
+#[test]
+fn a_list_that_began_before_a_lost_race_brings_no_older_number_back() {
+    let home = Home::new(GOOD);
+    let (control, memory) = start(&home, at("40")).unwrap();
+    let before = control.configmap_writes();
+    *memory.map.lock().unwrap() = version(8, 6, &[(NUMBER, "60"), (FORCE, "")]);
+    assert!(matches!(control.apply(&set("50")), Err(Refused::LostRace { .. })));
+    assert_eq!(number(&control), "60");
+    let old = version(7, 5, &[(NUMBER, "40"), (FORCE, "")]);
+    assert!(!control.configmap_seen(old, Some(before)), "it has to be asked again");
+    assert_eq!(number(&control), "60");
 }

@@ -23,6 +23,8 @@ pub enum Mode {
     Away,
     /// Connections stay open, and nothing is said on them any more.
     Silent,
+    /// What is written is refused as by a server in trouble; all else goes well.
+    ReadOnly,
     /// Every request gets this status.
     Refusing(u16),
 }
@@ -270,6 +272,7 @@ impl Inner {
                 }
                 ("LIST", _) if selected => self.list(),
                 ("GET", _) if path == one => self.get(),
+                ("PATCH", Mode::ReadOnly) if path == one => refusal(500, "etcd is read-only"),
                 ("PATCH", _) if path == one => self.patch(&body).await,
                 _ => refusal(403, "forbidden by the Role"),
             };
