@@ -9,4 +9,5 @@ pub mod database;
 pub mod doctor;
 pub mod http;
 pub mod plan;
+mod quote;
 pub mod verify;

@@ -1,17 +1,17 @@
 //! Names and texts as SQL writes them.
 
 /// An identifier, always in quotes: no list of reserved words has to be right for it.
-pub(super) fn ident(name: &str) -> String {
+pub(crate) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// `"schema"."name"`
-pub(super) fn qualified(schema: &str, name: &str) -> String {
+pub(crate) fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", ident(schema), ident(name))
 }
 
 /// A text. With a backslash it becomes `E'…'`, which reads alike whatever `standard_conforming_strings` is.
-pub(super) fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     if doubled.contains('\\') {
         format!("E'{}'", doubled.replace('\\', "\\\\"))
@@ -21,13 +21,13 @@ pub(super) fn literal(text: &str) -> String {
 }
 
 /// `array[…]::text[]`
-pub(super) fn texts<T: AsRef<str>>(values: &[T]) -> String {
+pub(crate) fn texts<T: AsRef<str>>(values: &[T]) -> String {
     let values: Vec<_> = values.iter().map(|value| literal(value.as_ref())).collect();
     format!("array[{}]::text[]", values.join(", "))
 }
 
 /// A statement's text between dollar quotes that it doesn't contain.
-pub(super) fn dollars(text: &str) -> String {
+pub(crate) fn dollars(text: &str) -> String {
     let mut tag = "$cutover$".to_owned();
     let mut number = 0;
     while text.contains(&tag) {
@@ -38,7 +38,7 @@ pub(super) fn dollars(text: &str) -> String {
 }
 
 /// What may stand behind `--`: a name with a line break in it must not end the comment.
-pub(super) fn comment(text: &str) -> String {
+pub(crate) fn comment(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_line_break(c) { ' ' } else { c }).collect()
 }
 

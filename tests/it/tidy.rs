@@ -114,7 +114,7 @@ const PURE: [&str; 46] = [
     "src/checks/plan/functions.rs",
     "src/checks/plan/grants.rs",
     "src/checks/plan/moves.rs",
-    "src/checks/plan/quote.rs",
+    "src/checks/quote.rs",
     "src/checks/plan/realtime.rs",
     "src/checks/plan/step.rs",
     "src/checks/plan/tables.rs",

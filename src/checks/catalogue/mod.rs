@@ -4,12 +4,14 @@
 //! qualified with their schema, whatever the connection's `search_path` is, so that two databases can be compared. Objects that
 //! belong to an extension are left out.
 
+mod managed;
 mod read;
 
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
+pub use managed::{MANAGED, is_managed};
 pub use read::{ReadError, read};
 
 /// Everything that was read, each list in the order of schema and name.

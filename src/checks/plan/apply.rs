@@ -3,9 +3,9 @@
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Plan;
-use super::quote::texts;
 use super::step::{File, Limits};
 use crate::checks::database::said;
+use crate::checks::quote::texts;
 
 /// Held by whoever applies a plan, so that two don't meet in the middle.
 const ALONE: &str = "do $$ begin perform pg_advisory_xact_lock(7306071, 20251); end $$";

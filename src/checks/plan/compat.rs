@@ -3,9 +3,9 @@
 use super::Options;
 use super::grants::{Object, on_column};
 use super::moves::{Move, Moves, word};
-use super::quote::{ident, literal, qualified, texts};
 use super::step::{File, Step};
 use crate::checks::catalogue::{Catalogue, Relation};
+use crate::checks::quote::{ident, literal, qualified, texts};
 
 pub(super) fn compat(old: &Catalogue, moves: &Moves<'_>, options: &Options) -> File {
     let mut steps = Vec::new();

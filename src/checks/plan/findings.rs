@@ -8,7 +8,7 @@ use super::Options;
 use super::bodies::{self, Manner, Reference};
 use super::functions::Outcome;
 use super::moves::Moves;
-use crate::checks::catalogue::Catalogue;
+use crate::checks::catalogue::{Catalogue, is_managed};
 
 /// One line of somebody's text that names what moves. Nothing rewrites it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -58,7 +58,7 @@ pub(super) fn findings(
             found.push(finding("function", &function.schema, &object, reference, moves, judged));
         }
     }
-    for relation in old.relations.iter().filter(|it| !super::is_managed(&it.schema)) {
+    for relation in old.relations.iter().filter(|it| !is_managed(&it.schema)) {
         for trigger in &relation.triggers {
             let object = format!("{} on {}", trigger.name, relation.name);
             found.extend(texts("trigger", &relation.schema, &object, &trigger.definition, moves));

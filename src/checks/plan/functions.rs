@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::Options;
 use super::bodies::{self, Manner, Reference};
 use super::moves::{FunctionMove, Moves};
-use super::quote::{ident, literal, qualified, texts};
 use super::step::{File, Step};
-use crate::checks::catalogue::{Catalogue, Function};
+use crate::checks::catalogue::{Catalogue, Function, is_managed};
+use crate::checks::quote::{ident, literal, qualified, texts};
 
 /// What `function` finds by name, and how it will find it on new.
 #[derive(Clone, Debug)]
@@ -114,8 +114,7 @@ pub(super) fn outcomes<'c>(
     moves: &Moves<'c>,
     options: &Options,
 ) -> Vec<Outcome<'c>> {
-    let functions =
-        old.functions.iter().filter(|it| !super::is_managed(&it.schema) && has_text(it));
+    let functions = old.functions.iter().filter(|it| !is_managed(&it.schema) && has_text(it));
     let outcomes = functions.map(|function| {
         let references = bodies::references(&function.body, moves);
         outcome(function, references, moves, options, old)

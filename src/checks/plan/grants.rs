@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::moves::Moves;
-use super::quote::{ident, literal, qualified, texts};
 use super::step::{File, Step};
-use crate::checks::catalogue::{Catalogue, DefaultGrants, Function, Grant, Relation, privileges};
+use crate::checks::catalogue::{
+    Catalogue, DefaultGrants, Function, Grant, Relation, is_managed, privileges,
+};
+use crate::checks::quote::{ident, literal, qualified, texts};
 
 /// The roles of the API, and everybody.
 pub(super) const ROLES: [&str; 4] = ["public", "anon", "authenticated", "service_role"];
@@ -167,7 +169,7 @@ fn staying(old: &Catalogue, moves: &Moves<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     let is_old = |it: &Relation| it.schema == moves.legacy;
     let moves_on = |it: &Relation| is_old(it) && moves.table(&it.name).is_some();
-    for it in old.relations.iter().filter(|it| !super::is_managed(&it.schema) && !moves_on(it)) {
+    for it in old.relations.iter().filter(|it| !is_managed(&it.schema) && !moves_on(it)) {
         // One that becomes another's rows keeps its rights until a view takes its name, which has the other's.
         let is_merged = is_old(it) && moves.merged.contains_key(it.name.as_str());
         let kinds = if is_merged { "rpf" } else { "rpfvm" };
@@ -180,7 +182,7 @@ fn staying(old: &Catalogue, moves: &Moves<'_>) -> Vec<Step> {
         }
         steps.extend(granted.into_iter().map(|step| if_owned(step, &oid, kinds)));
     }
-    for it in old.sequences.iter().filter(|it| !super::is_managed(&it.schema)) {
+    for it in old.sequences.iter().filter(|it| !is_managed(&it.schema)) {
         if moves.sequence_schema(it) == it.schema {
             let name = qualified(&it.schema, &it.name);
             let oid = format!("to_regclass({})", literal(&name));
@@ -191,7 +193,7 @@ fn staying(old: &Catalogue, moves: &Moves<'_>) -> Vec<Step> {
     }
     let stays = |it: &&Function| {
         let is_moved = it.schema == moves.legacy && moves.function(&it.name).is_some();
-        !super::is_managed(&it.schema) && !is_moved
+        !is_managed(&it.schema) && !is_moved
     };
     for function in old.functions.iter().filter(stays) {
         let oids = moves.function_oids(function, old);

@@ -11,7 +11,6 @@ mod findings;
 mod functions;
 mod grants;
 mod moves;
-mod quote;
 mod realtime;
 mod step;
 mod tables;
@@ -24,7 +23,7 @@ pub use step::{File, Limits, Step};
 
 use std::collections::BTreeSet;
 
-use crate::checks::catalogue::{Catalogue, privileges};
+use crate::checks::catalogue::{Catalogue, is_managed, privileges};
 use crate::rewrite::schema::SchemaMap;
 
 /// What the operator chooses.
@@ -169,33 +168,4 @@ fn beside(old: &Catalogue, moves: &moves::Moves<'_>) -> Vec<String> {
         }
     }
     notes
-}
-
-/// Schemas that the platform itself fills and looks after.
-pub(crate) fn is_managed(schema: &str) -> bool {
-    const NAMES: [&str; 22] = [
-        "_analytics",
-        "_realtime",
-        "_supavisor",
-        "auth",
-        "cron",
-        "dbdev",
-        "extensions",
-        "graphql",
-        "graphql_public",
-        "net",
-        "pgbouncer",
-        "pgmq",
-        "pgsodium",
-        "pgsodium_masks",
-        "pgtle",
-        "realtime",
-        "storage",
-        "supabase_functions",
-        "supabase_migrations",
-        "tiger",
-        "topology",
-        "vault",
-    ];
-    NAMES.contains(&schema)
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::quote::{literal, qualified};
 use crate::checks::catalogue::{Catalogue, Function, Kind, Relation, Sequence};
+use crate::checks::quote::{self, literal, qualified};
 use crate::rewrite::schema::SchemaMap;
 
 /// A relation and its place on new.
@@ -193,7 +193,7 @@ impl<'c> Moves<'c> {
         let places: Vec<_> = places
             .iter()
             .map(|(schema, name)| {
-                let schema = literal(&super::quote::ident(schema));
+                let schema = literal(&quote::ident(schema));
                 format!(
                     "(p.pronamespace = to_regnamespace({schema}) and p.proname = {})",
                     literal(name)
@@ -206,7 +206,7 @@ impl<'c> Moves<'c> {
             let arguments = [function.identity_arguments.clone(), self.renamed(function)];
             query = format!(
                 "{query} and pg_get_function_identity_arguments(p.oid) = any ({})",
-                super::quote::texts(&arguments)
+                quote::texts(&arguments)
             );
         }
         query

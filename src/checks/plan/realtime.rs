@@ -2,9 +2,9 @@
 
 use super::Options;
 use super::moves::{Moves, found};
-use super::quote::{literal, qualified};
 use super::step::{File, Step};
-use crate::checks::catalogue::{Catalogue, Publication, Sequence};
+use crate::checks::catalogue::{Catalogue, Publication, Sequence, is_managed};
+use crate::checks::quote::{self, literal, qualified};
 
 /// Realtime follows the publication of this name.
 const PUBLICATION: &str = "supabase_realtime";
@@ -47,7 +47,7 @@ fn members(publication: &Publication, moves: &Moves<'_>) -> Vec<Step> {
     }
     let stays = |schema: &str, name: &str| schema != moves.legacy || moves.table(name).is_none();
     for it in publication.tables.iter().filter(|it| stays(&it.schema, &it.name)) {
-        if !super::is_managed(&it.schema) {
+        if !is_managed(&it.schema) {
             let name = qualified(&it.schema, &it.name);
             let oid = format!("to_regclass({})", literal(&name));
             let mut step = member(true, &name, &oid, &format!("{}.{}", it.schema, it.name));
@@ -80,7 +80,7 @@ fn member(is_member: bool, name: &str, oid: &str, shown: &str) -> Step {
 pub(super) fn sequences(old: &Catalogue, moves: &Moves<'_>, options: &Options) -> File {
     let mut by_hand = Vec::new();
     let mut steps = Vec::new();
-    for sequence in old.sequences.iter().filter(|it| !super::is_managed(&it.schema)) {
+    for sequence in old.sequences.iter().filter(|it| !is_managed(&it.schema)) {
         let shown = format!("{}.{}", moves.sequence_schema(sequence), sequence.name);
         if sequence.cycles {
             by_hand.push(format!("sequence {shown} cycles: choose its next value yourself"));
@@ -152,7 +152,7 @@ pub(super) fn exposed(moves: &Moves<'_>, options: &Options, base: &[String]) -> 
             wanted.push(schema);
         }
     }
-    let (wanted, base) = (super::quote::texts(&wanted), super::quote::texts(base));
+    let (wanted, base) = (quote::texts(&wanted), quote::texts(base));
     let setting = "(select regexp_replace(setting, '^[^=]*=', '') from pg_catalog.pg_db_role_setting s, unnest(s.setconfig) setting \
         where s.setrole = to_regrole('authenticator') and setting like 'pgrst.db\\_schemas=%' \
         and s.setdatabase in (0, (select oid from pg_catalog.pg_database where datname = current_database())) order by s.setdatabase desc limit 1)";

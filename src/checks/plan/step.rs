@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::quote::{comment, dollars};
+use crate::checks::quote::{comment, dollars};
 
 /// One change, and the question whether it was made already.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::moves::{Move, Moves, word};
-use super::quote::{ident, literal, qualified};
 use super::step::{File, Step};
 use crate::checks::catalogue::{Catalogue, Kind};
+use crate::checks::quote::{self, ident, literal, qualified};
 
 pub(super) fn schemas(old: &Catalogue, moves: &Moves<'_>, compat: Option<&str>) -> File {
     let mut steps = vec![extensions(old)];
@@ -64,7 +64,7 @@ fn extensions(old: &Catalogue) -> Step {
         format!(
             "if exists (select from unnest({0}) name where name not in (select extname from pg_catalog.pg_extension)) then\n  \
                raise warning 'extensions of old that are not here: %', (select string_agg(name, ', ') from unnest({0}) name where name not in (select extname from pg_catalog.pg_extension));\nend if;",
-            super::quote::texts(&names)
+            quote::texts(&names)
         ),
     )
 }

@@ -15,6 +15,7 @@ use super::sql::{self, Column, Kind, Range, Relation};
 use super::tally::{Key, Tallies, Tally};
 use super::walk::{Failure, Job, Page, Source, Want};
 use crate::checks::database;
+use crate::checks::quote::literal;
 use crate::config::Database;
 use crate::side::{Pair, Side};
 
@@ -152,7 +153,7 @@ impl One {
         let failed = |error| Failure(side, error);
         let client = session(&self.database, self.timeout).await.map_err(failed)?;
         let snapshot = self.snapshot.as_deref().map_or_else(String::new, |name| {
-            format!("; SET TRANSACTION SNAPSHOT {}", sql::literal(name))
+            format!("; SET TRANSACTION SNAPSHOT {}", literal(name))
         });
         let begin = format!(
             "{}; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY{snapshot}",

@@ -1,4 +1,4 @@
-//! The SQL of a comparison. Pure: text in, text out; names and values are quoted here and nowhere else.
+//! The SQL of a comparison. Pure: text in, text out; no name and no value comes into it unquoted.
 //!
 //! A row's text is `ROW(…)::text` of the compared columns in the order of their names. PostgreSQL writes it with quotes where they are
 //! needed, NULL as nothing and an empty text as `""`, so that no two different rows have one text. Its SHA-256 is taken on the
@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::tally::{BUCKETS, Key, Sample};
+use crate::checks::catalogue::MANAGED;
+use crate::checks::quote::{ident, literal};
 
 /// What every session says first: a row's text must not depend on the server, the role or the database. `row_security` off turns a
 /// role that would see a part of the rows into an error.
@@ -23,11 +25,6 @@ pub fn session(timeout: Duration) -> String {
         timeout.as_millis().min(i32::MAX as u128)
     )
 }
-
-/// Schemas that are a project's machinery and not the application's.
-const MACHINERY: &str = "'auth','storage','realtime','_realtime','supabase_functions','supabase_migrations','extensions','graphql',\
-    'graphql_public','vault','pgsodium','pgsodium_masks','pgbouncer','cron','net','pgmq','pgtle','_analytics','_supavisor',\
-    'information_schema'";
 
 /// How a column's text is made the same on both sides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,21 +91,6 @@ pub struct Range<'a> {
     pub until: Option<&'a Key>,
 }
 
-/// A name, quoted.
-#[must_use]
-pub fn ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A value, quoted. The form with `E` reads the same whatever `standard_conforming_strings` says.
-#[must_use]
-pub fn literal(value: &str) -> String {
-    match value.contains('\\') {
-        true => format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''")),
-        false => format!("'{}'", value.replace('\'', "''")),
-    }
-}
-
 /// Which database this is: no two servers started in the same microsecond.
 pub const IDENTITY: &str = "SELECT pg_catalog.current_database() || ' ' || \
     pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())";
@@ -129,6 +111,8 @@ pub fn search_path(schemas: &[String]) -> String {
 /// column's place in the primary key, and whether the relation is a partition.
 #[must_use]
 pub fn catalogue() -> String {
+    let machinery = MANAGED.iter().chain(&["information_schema"]).map(|name| literal(name));
+    let machinery = machinery.collect::<Vec<_>>().join(", ");
     format!(
         "SELECT n.nspname, c.relname, c.relkind, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), \
            b.typname, e.typname, pg_catalog.array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum), c.relispartition \
@@ -139,7 +123,7 @@ pub fn catalogue() -> String {
          JOIN pg_catalog.pg_type b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0), t.oid) \
          LEFT JOIN pg_catalog.pg_type e ON e.oid = b.typelem AND b.typcategory = 'A' \
          LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary \
-         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ({MACHINERY}) \
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ({machinery}) \
            AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
              AND d.objid = c.oid AND d.deptype = 'e') \
          ORDER BY n.nspname, c.relname, a.attnum"

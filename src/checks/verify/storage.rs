@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::databases::Databases;
 use super::report::{Bucket, Verdict};
-use super::sql::literal;
 use super::walk::Failure;
 use crate::checks::http::{As, Ask, Http};
+use crate::checks::quote::literal;
 use crate::identify::keyring::Role;
 use crate::rewrite::storage::Settings;
 use crate::side::{Pair, Side};

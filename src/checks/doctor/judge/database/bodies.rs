@@ -2,27 +2,9 @@
 
 use super::super::rest::Mapped;
 use super::Databases;
-use crate::checks::catalogue::{Catalogue, Function, Kind};
+use crate::checks::catalogue::{Catalogue, Function, Kind, is_managed};
 use crate::checks::doctor::finding::Finding;
 use crate::side::Side;
-
-/// Schemas that Supabase keeps for itself.
-const THEIRS: [&str; 14] = [
-    "auth",
-    "cron",
-    "extensions",
-    "graphql",
-    "graphql_public",
-    "net",
-    "pgbouncer",
-    "pgmq",
-    "pgsodium",
-    "realtime",
-    "_realtime",
-    "storage",
-    "supabase_functions",
-    "vault",
-];
 
 /// Words that a table's name follows.
 const BEFORE_A_TABLE: [&str; 8] =
@@ -42,7 +24,7 @@ pub(super) fn name_moved_tables(asked: &Databases<'_>, new: &Catalogue) -> Vec<F
     let moved: Vec<&Mapped> =
         asked.tables.iter().filter(|it| (&it.legacy, &it.old) != (&it.schema, &it.new)).collect();
     let of_users = |it: &&Function| {
-        matches!(it.language.as_str(), "sql" | "plpgsql") && !THEIRS.contains(&it.schema.as_str())
+        matches!(it.language.as_str(), "sql" | "plpgsql") && !is_managed(&it.schema)
     };
     let mut findings = Vec::new();
     for function in new.functions.iter().filter(of_users) {
