@@ -21,6 +21,7 @@
 // Vocabulary: imports nothing of ours.
 pub mod counted;
 mod local;
+mod outbound;
 pub mod route;
 pub mod secret;
 pub mod side;

@@ -4,6 +4,9 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
+
 /// A secret. It has no `Display` and no `Serialize`, and its `Debug` is redacted, so that it can't
 /// reach a log, an error or a page by accident: [`Secret::expose`] is the only way out, and easy to find.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -22,11 +25,33 @@ impl Secret {
         &self.0
     }
 
+    /// The secret as the value of a header, marked sensitive, so that its `Debug` is redacted too.
+    ///
+    /// # Errors
+    /// For a text that no header can carry.
+    pub fn header(&self) -> Result<HeaderValue, InvalidHeaderValue> {
+        sensitive(self.expose())
+    }
+
+    /// The same as the value of `Authorization`: `Bearer …`.
+    ///
+    /// # Errors
+    /// For a text that no header can carry.
+    pub fn bearer(&self) -> Result<HeaderValue, InvalidHeaderValue> {
+        sensitive(&format!("Bearer {}", self.expose()))
+    }
+
     /// Whether there is no text at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::from_str(text)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 // Lets a map keyed by secrets be asked with a plain `&str`: the derived `Hash` and `Eq` are those of the text.
@@ -50,5 +75,9 @@ mod tests {
     fn debug_shows_nothing_of_the_text() {
         let shown = format!("{:?}", Secret::new("sb_secret_abcdef"));
         assert_eq!(shown, "Secret(…)");
+        let secret = Secret::new("sb_secret_abcdef");
+        for value in [secret.header().unwrap(), secret.bearer().unwrap()] {
+            assert!(!format!("{value:?}").contains("abcdef"));
+        }
     }
 }

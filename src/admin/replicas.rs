@@ -154,10 +154,8 @@ async fn get(
         .header(header::HOST, address.to_string())
         .header(header::CONNECTION, "close");
     if let Some(token) = token {
-        let bearer = format!("Bearer {}", token.expose());
-        let mut value = http::HeaderValue::try_from(bearer).map_err(|error| error.to_string())?;
-        value.set_sensitive(true);
-        request = request.header(header::AUTHORIZATION, value);
+        let bearer = token.bearer().map_err(|error| error.to_string())?;
+        request = request.header(header::AUTHORIZATION, bearer);
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let asking = async {

@@ -20,6 +20,7 @@ use crate::forward::request_body::RequestBody;
 use crate::forward::send::Outgoing;
 use crate::observe::published::KeyFetch;
 use crate::observe::{Metrics, Shard};
+use crate::outbound::AGENT;
 use crate::path::published::PublishedKeys;
 use crate::path::worker::Shared;
 use crate::side::Side;
@@ -233,7 +234,6 @@ fn headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let agent = concat!("cutover/", env!("CARGO_PKG_VERSION"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+    headers.insert(USER_AGENT, AGENT);
     headers
 }

@@ -3,17 +3,14 @@
 use std::error::Error as _;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls::ClientConfig;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::Database;
+use crate::outbound;
 
 /// For a connection to be made, unless the URL says `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,24 +79,9 @@ pub fn said(error: &tokio_postgres::Error) -> String {
 }
 
 fn tls(ca: Option<&Path>) -> Result<ClientConfig, ConnectError> {
-    let refused = |error: &dyn std::fmt::Display| ConnectError::Ca(error.to_string());
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let pem = fs::read(path).map_err(|error| refused(&error))?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|error| refused(&error))?;
-                roots.add(certificate).map_err(|error| refused(&error))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| refused(&error))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let pem = ca.map(fs::read).transpose();
+    let pem = pem.map_err(|error| ConnectError::Ca(error.to_string()))?;
+    outbound::tls(pem.as_deref()).map_err(ConnectError::Ca)
 }
 
 #[cfg(test)]

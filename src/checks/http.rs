@@ -19,6 +19,8 @@ use crate::forward::request_body::RequestBody;
 use crate::forward::send::Outgoing;
 use crate::identify::keyring::{Keyring, Role};
 use crate::observe::Metrics;
+use crate::outbound::AGENT;
+use crate::secret::Secret;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
 
@@ -247,7 +249,8 @@ impl Http {
         let key = self.keyring.key_for(side, role).ok_or(NoAnswer::NoKey(missing))?;
         headers.insert(HeaderName::from_static("apikey"), key.header.clone());
         let bearer = match who {
-            As::User(token) => HeaderValue::try_from(format!("Bearer {token}"))
+            As::User(token) => Secret::new(token)
+                .bearer()
                 .map_err(|error| NoAnswer::Malformed(error.to_string()))?,
             As::Nobody | As::Key(_) => key.bearer.clone(),
         };
@@ -258,7 +261,6 @@ impl Http {
 
 fn own_headers(mut headers: HeaderMap) -> HeaderMap {
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let agent = concat!("cutover/", env!("CARGO_PKG_VERSION"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+    headers.insert(USER_AGENT, AGENT);
     headers
 }

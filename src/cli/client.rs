@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::config;
 use crate::config::fault::Faults;
 use crate::config::live::Sources;
+use crate::outbound::innermost;
 use crate::secret::Secret;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -177,9 +178,9 @@ impl AdminClient {
     ) -> anyhow::Result<Request<Full<Bytes>>> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         if let Some(token) = &self.token {
-            let mut value = http::HeaderValue::try_from(format!("Bearer {}", token.expose()))
+            let value = token
+                .bearer()
                 .context("the admin token has characters that no header can carry")?;
-            value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
         let bytes = match body {
@@ -193,12 +194,9 @@ impl AdminClient {
     }
 
     fn no_answer(&self, error: &hyper_util::client::legacy::Error) -> NoAnswer {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
+        let cause = innermost(error);
         if error.is_connect() {
-            NoAnswer::NotRunning { url: self.url.clone(), cause: cause.to_string() }
+            NoAnswer::NotRunning { url: self.url.clone(), cause }
         } else {
             NoAnswer::Failed(anyhow::anyhow!("{}: {cause}", self.url))
         }

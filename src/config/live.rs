@@ -191,7 +191,7 @@ impl Control {
         let epoch = good.map_or(1, |good| good.epoch.max(1));
         snapshot.epoch = epoch;
         let counted = Arc::new(Names::new(built.startup.counted_names));
-        snapshot.counted = counted.assign(snapshot.rewrite.map.lines());
+        snapshot.counted = counted.assign(snapshot.rewrite.map.entries());
         let mut state = State {
             file,
             held: None,
@@ -301,7 +301,7 @@ impl Control {
             state.held = state.held.take().filter(stands);
             let held = state.held.as_ref().map(|held| held.side);
             snapshot.decide.force = held.or(snapshot.decide.force);
-            snapshot.counted = self.counted.assign(snapshot.rewrite.map.lines());
+            snapshot.counted = self.counted.assign(snapshot.rewrite.map.entries());
             let epoch = snapshot.epoch;
             self.swap(Arc::new(snapshot));
             state.audit.move_to(audit_file(&self.sources, &merged));

@@ -9,6 +9,7 @@ use super::build::{self, Built};
 use super::envfile;
 use super::fault::{Fault, Faults};
 use super::files;
+use super::follow::FORCE;
 use super::kubernetes::read as read_kubernetes;
 use super::layers::{Layer, Origin, Place, Variable};
 use super::live::Sources;
@@ -16,8 +17,6 @@ use super::merged::Merged;
 use super::startup::Kubernetes;
 use super::value::quoted;
 use super::variables::{self, Meaning};
-
-const FORCE: &str = "rollout.force";
 
 /// What a reload works with.
 pub(crate) struct Loaded {

@@ -4,14 +4,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -20,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::Project;
 use super::error::ConnectError;
+use crate::outbound;
 
 /// A connection to a side.
 #[derive(Debug)]
@@ -98,16 +97,8 @@ impl Dialer {
         if let Some(config) = self.tls.borrow().get(&key) {
             return Ok(Arc::clone(config));
         }
-        let roots = match &project.ca_pem {
-            Some(pem) => Arc::new(private_roots(pem)?),
-            None => system_roots(),
-        };
-        let mut config =
-            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(|error| ConnectError::Tls(error.to_string()))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
+        let mut config = outbound::tls(project.ca_pem.as_deref().map(str::as_bytes))
+            .map_err(ConnectError::Tls)?;
         config.alpn_protocols = match offer {
             Offer::Any => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             Offer::Http1 => vec![b"http/1.1".to_vec()],
@@ -146,28 +137,6 @@ async fn connect(project: &Project) -> io::Result<TcpStream> {
 /// Finds out about a peer that vanished without a word, behind a stream that is quiet for long.
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15))
-}
-
-fn private_roots(pem: &str) -> Result<RootCertStore, ConnectError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| ConnectError::Tls(error.to_string()))?;
-        roots.add(certificate).map_err(|error| ConnectError::Tls(error.to_string()))?;
-    }
-    Ok(roots)
-}
-
-/// The system's own CAs, read once per process (`SSL_CERT_FILE` is honoured).
-fn system_roots() -> Arc<RootCertStore> {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let read = || {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        let (added, ignored) = roots.add_parsable_certificates(found.certs);
-        tracing::debug!(added, ignored, "system certificates read");
-        Arc::new(roots)
-    };
-    Arc::clone(ROOTS.get_or_init(read))
 }
 
 impl AsyncRead for Dialed {

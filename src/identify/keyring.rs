@@ -63,13 +63,8 @@ impl SentKey {
     /// `None` for a text that can't stand in a header; `config` refuses such keys by name.
     #[must_use]
     pub fn of(key: &Secret) -> Option<Self> {
-        let sensitive = |text: &str| {
-            let mut value = HeaderValue::from_str(text).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        };
-        let bearer = sensitive(&format!("Bearer {}", key.expose()))?;
-        Some(Self { text: key.clone(), header: sensitive(key.expose())?, bearer })
+        let (header, bearer) = (key.header().ok()?, key.bearer().ok()?);
+        Some(Self { text: key.clone(), header, bearer })
     }
 }
 

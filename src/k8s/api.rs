@@ -23,6 +23,7 @@ use tower::{BoxError, ServiceBuilder};
 use crate::config::configmap::{Patch, Said, Version};
 use crate::config::startup::Kubernetes;
 use crate::observe::watching::WatchFailure;
+use crate::outbound::innermost;
 
 /// Where a pod finds its own namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -239,15 +240,6 @@ fn why(error: &Error) -> Failed {
         Error::Auth(error) => failed(WatchFailure::Forbidden, innermost(error)),
         error => failed(WatchFailure::Unreachable, innermost(error)),
     }
-}
-
-/// The cause at the bottom, which is the one that an operator can use.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

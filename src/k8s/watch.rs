@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::api::{Failed, Kind, Listed, Place, Word};
 use super::link::{Command, Facts};
-use crate::config::configmap::{NotWritten, Version};
+use crate::config::configmap::{NotWritten, Patch, Version};
 use crate::config::live::{Control, First};
 use crate::config::startup::Kubernetes;
 use crate::observe::watching::WatchFailure;
@@ -101,36 +101,28 @@ impl Follower {
     }
 
     async fn serve(self: Rc<Self>, command: Command) {
-        let limit = self.settings.write_timeout;
         let (answer, done) = match command {
             Command::Follow(_) => return,
-            Command::Read(answer) => {
-                let read = match self.place() {
-                    Ok(place) => place.get(limit).await,
-                    Err(failed) => Err(failed),
-                };
-                (answer, read)
-            }
-            Command::Write(patch, answer) => {
-                let written = match self.place() {
-                    Ok(place) => place.patch(&patch, limit).await,
-                    Err(failed) => Err(failed),
-                };
-                (answer, written)
-            }
+            Command::Read(answer) => (answer, self.read().await),
+            Command::Write(patch, answer) => (answer, self.write(&patch).await),
         };
-        let done = done.map_err(|failed| match failed {
-            Failed { kind: Kind::Watch(kind), .. } => {
-                self.facts.count(kind);
-                failed.for_writer()
-            }
-            failed => failed.for_writer(),
+        let done = done.map_err(|failed| {
+            self.count(&failed);
+            failed.for_writer()
         });
         if matches!(done, Ok(_) | Err(NotWritten::Conflict)) {
             self.awake.notify_one();
         }
         // Whoever asked may have given up.
         _ = answer.send(done);
+    }
+
+    async fn read(&self) -> Result<Version, Failed> {
+        self.place()?.get(self.settings.write_timeout).await
+    }
+
+    async fn write(&self, patch: &Patch) -> Result<Version, Failed> {
+        self.place()?.patch(patch, self.settings.write_timeout).await
     }
 
     async fn first_word(&self) -> First {
@@ -274,11 +266,7 @@ impl Follower {
         let Some(Some(patch)) = blocking(control, Control::configmap_behind).await else {
             return true;
         };
-        let done = match self.place() {
-            Ok(place) => place.patch(&patch, self.settings.write_timeout).await,
-            Err(failed) => Err(failed),
-        };
-        match done {
+        match self.write(&patch).await {
             Ok(version) => _ = self.tell(control, version, None).await,
             // Somebody else was faster: the watch brings what they wrote.
             Err(Failed { kind: Kind::Conflict, .. }) => {}
@@ -296,10 +284,14 @@ impl Follower {
         }
     }
 
-    fn suffer(&self, failed: &Failed) {
+    fn count(&self, failed: &Failed) {
         if let Kind::Watch(kind) = failed.kind {
             self.facts.count(kind);
         }
+    }
+
+    fn suffer(&self, failed: &Failed) {
+        self.count(failed);
         if self.facts.suffer(&failed.why) {
             let error = &failed.why;
             tracing::warn!(error, "the Kubernetes API is not heard; the last number stands");
@@ -308,9 +300,7 @@ impl Follower {
 
     /// The epoch could not be raised, which only comparing replicas notices.
     fn suffer_writing(&self, failed: &Failed) {
-        if let Kind::Watch(kind) = failed.kind {
-            self.facts.count(kind);
-        }
+        self.count(failed);
         tracing::debug!(error = failed.why, "the shared epoch was not raised");
     }
 }

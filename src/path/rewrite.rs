@@ -16,7 +16,6 @@ use crate::rewrite::keys;
 use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE, Resource, RestRestore, translate};
 use crate::rewrite::{auth, functions, storage};
 use crate::route::Route;
-use crate::secret::Secret;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
 use crate::tokens::Mode;
@@ -98,20 +97,13 @@ impl Worker {
             _ => None,
         };
         if let Some(token) = token {
-            said.headers.insert(header::AUTHORIZATION, bearer(&token)?);
+            let bearer = token.bearer().map_err(|_| Refusal::of(ErrorCode::Malformed))?;
+            said.headers.insert(header::AUTHORIZATION, bearer);
         }
         said.headers.insert(REQUEST_ID, own.request_id.clone());
         said.trace(&own.trace, own.trace.own);
         Ok(said)
     }
-}
-
-/// A token as the value of `Authorization`.
-fn bearer(token: &Secret) -> Result<HeaderValue, Refusal> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-        .map_err(|_| Refusal::of(ErrorCode::Malformed))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// Rewrites path, query and headers. Pure; also what `explain` shows.

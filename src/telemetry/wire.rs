@@ -24,23 +24,18 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use prost::Message;
-use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
 use super::{Protocol, Settings};
+use crate::outbound::{self, AGENT, innermost};
 
 /// Bytes of an answer that are read: it says no more than how many items were refused.
 const ANSWER_BYTES: usize = 64 * 1024;
 
 /// How long a connection that nothing is sent on is kept; longer than the usual interval of metrics.
 const IDLE: Duration = Duration::from_secs(90);
-
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("cutover/", env!("CARGO_PKG_VERSION")));
 
 type Http = Client<HttpsConnector<HttpConnector>, Body>;
 
@@ -77,8 +72,8 @@ impl Collector {
     /// # Errors
     /// When the private CA can't be used, in words for the log.
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls(settings)?).https_or_http();
+        let tls = outbound::tls(settings.ca_pem.as_deref().map(str::as_bytes))?;
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
         let connector = match settings.protocol {
             Protocol::Grpc => connector.enable_http2().build(),
             Protocol::Http => connector.enable_http1().enable_http2().build(),
@@ -227,41 +222,12 @@ fn refused(status: &Status) -> NotTaken {
     NotTaken { why, is_transient }
 }
 
-/// The cause of a chain of errors, which says more than `client error (Connect)`.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(below) = cause.source() {
-        cause = below;
-    }
-    cause.to_string()
-}
-
 /// A signal's path below the endpoint's own.
 fn below(endpoint: &Uri, path: &str) -> Uri {
     let target = format!("{}{path}", endpoint.path().trim_end_matches('/'));
     let mut parts = endpoint.clone().into_parts();
     parts.path_and_query = PathAndQuery::try_from(target).ok();
     Uri::from_parts(parts).unwrap_or_else(|_| endpoint.clone())
-}
-
-fn tls(settings: &Settings) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    match &settings.ca_pem {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|error| error.to_string())?;
-                roots.add(certificate).map_err(|error| error.to_string())?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = std::sync::Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use std::process::Command;
 
 /// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`, `counted`, `trace`) is everybody's. Rooms are in the order of
 /// the path: imports point back along it, never forward.
-const IMPORTS: [(&str, &[&str]); 23] = [
+const IMPORTS: [(&str, &[&str]); 24] = [
     ("counted", &[]),
     ("trace", &[]),
     ("side", &[]),
     ("route", &[]),
     ("secret", &[]),
     ("local", &[]),
+    ("outbound", &[]),
     ("accept", &["local"]),
     ("identify", &[]),
     ("tokens", &["identify"]),
@@ -23,8 +24,8 @@ const IMPORTS: [(&str, &[&str]); 23] = [
     // A leaf, like a vocabulary of events: it knows what a decision is called and nothing of how it is made.
     ("observe", &["decide"]),
     // Says in OpenTelemetry's words what `observe` has been told.
-    ("telemetry", &["decide", "observe"]),
-    ("forward", &["local", "observe"]),
+    ("telemetry", &["outbound", "decide", "observe"]),
+    ("forward", &["local", "outbound", "observe"]),
     ("restore", &["rewrite"]),
     (
         "snapshot",
@@ -53,16 +54,16 @@ const IMPORTS: [(&str, &[&str]); 23] = [
             "snapshot",
         ],
     ),
-    ("k8s", &["config", "observe"]),
+    ("k8s", &["outbound", "config", "observe"]),
     // What operators ask: both projects through the proxy's own client, and their databases.
     (
         "checks",
         &[
-            "identify", "tokens", "decide", "rewrite", "realtime", "forward", "observe",
-            "snapshot", "path", "config",
+            "outbound", "identify", "tokens", "decide", "rewrite", "realtime", "forward",
+            "observe", "snapshot", "path", "config",
         ],
     ),
-    ("admin", &["config", "decide", "observe", "path", "snapshot"]),
+    ("admin", &["identify", "config", "decide", "observe", "path", "snapshot"]),
     (
         "app",
         &[
@@ -72,6 +73,7 @@ const IMPORTS: [(&str, &[&str]); 23] = [
             "forward",
             "k8s",
             "observe",
+            "outbound",
             "path",
             "snapshot",
             "telemetry",
@@ -82,7 +84,7 @@ const IMPORTS: [(&str, &[&str]); 23] = [
 
 /// `cli` is the operator's end: it may use all but the phases themselves.
 const CLI_IMPORTS: &[&str] =
-    &["admin", "app", "checks", "config", "decide", "k8s", "observe", "path"];
+    &["admin", "app", "checks", "config", "decide", "k8s", "observe", "outbound", "path"];
 
 const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
 

@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::admin::guard::{Caller, is_same_secret};
 use crate::admin::{AdminError, State};
+use crate::identify::cookies;
 
 /// A session that nobody used for so long is over.
 const IDLE: Duration = Duration::from_secs(12 * 60 * 60);
@@ -226,15 +227,6 @@ fn cookie_name(host: &str) -> String {
         !port.is_empty() && port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit())
     });
     port.map_or_else(|| COOKIE.to_owned(), |port| format!("{COOKIE}_{port}"))
-}
-
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
 }
 
 #[cfg(test)]
