@@ -64,7 +64,7 @@ pub struct Place<'m, 'n> {
     pub name: &'n str,
     /// The entry as the operator wrote it, functions with `rpc/` before it: of bounded variety, for logs.
     pub label: &'m str,
-    /// The number of the entry, as [`SchemaMap::lines`] counts.
+    /// The number of the entry, as [`SchemaMap::entries`] counts.
     pub line: u32,
 }
 
@@ -77,7 +77,7 @@ struct Maps {
     tables: Names,
     functions: Names,
     /// The entries, as the operator wrote them.
-    lines: Vec<(Kind, String)>,
+    entries: Vec<(Kind, String)>,
 }
 
 /// One line of the map, for those who go through all of it.
@@ -89,6 +89,8 @@ pub struct Mapped<'m> {
     pub schema: &'m str,
     /// The name on new; `None` for a prefix entry, whose names stay as they are.
     pub name: Option<&'m str>,
+    /// The number of the entry, as in [`Place`].
+    pub line: u32,
 }
 
 /// One kind of names, in both directions.
@@ -137,7 +139,7 @@ impl SchemaMap {
                 .collect(),
             tables: Names::build("", 0, tables, &mut faults),
             functions: Names::build("rpc/", tables.len(), functions, &mut faults),
-            lines: lines(Kind::Table, tables).chain(lines(Kind::Function, functions)).collect(),
+            entries: named(Kind::Table, tables).chain(named(Kind::Function, functions)).collect(),
         };
         if faults.is_empty() { Ok(Self(Arc::new(maps))) } else { Err(faults) }
     }
@@ -149,8 +151,8 @@ impl SchemaMap {
     }
 
     /// Every entry in the operator's own words (a prefix with its `*`), tables before functions; a [`Place`] names its own by its number.
-    pub fn lines(&self) -> impl Iterator<Item = (Kind, &str)> {
-        self.0.lines.iter().map(|(kind, name)| (*kind, name.as_str()))
+    pub fn entries(&self) -> impl Iterator<Item = (Kind, &str)> {
+        self.0.entries.iter().map(|(kind, name)| (*kind, name.as_str()))
     }
 
     /// The schema that was split.
@@ -270,11 +272,13 @@ impl Names {
             old,
             schema: &line.schema,
             name: Some(&line.name),
+            line: line.number,
         });
         let prefixes = self.prefixes.iter().map(|(old, line)| Mapped {
             old,
             schema: &line.schema,
             name: None,
+            line: line.number,
         });
         let mut lines: Vec<_> = exact.chain(prefixes).collect();
         lines.sort_unstable();
@@ -314,7 +318,7 @@ impl Names {
     }
 }
 
-fn lines(kind: Kind, entries: &[Entry]) -> impl Iterator<Item = (Kind, String)> {
+fn named(kind: Kind, entries: &[Entry]) -> impl Iterator<Item = (Kind, String)> {
     entries.iter().map(move |entry| (kind, entry.old.clone()))
 }
 

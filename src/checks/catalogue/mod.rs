@@ -6,6 +6,7 @@
 
 mod managed;
 mod read;
+mod search_path;
 
 use std::collections::BTreeSet;
 

@@ -135,7 +135,7 @@ fn outcome<'c>(
     options: &Options,
     old: &Catalogue,
 ) -> Outcome<'c> {
-    let mut path = configured_path(&function.settings).unwrap_or_else(|| {
+    let mut path = function.search_path().unwrap_or_else(|| {
         // The caller's: what PostgREST sets on old.
         let extensions = old.schema("extensions").map(|_| "extensions".to_owned());
         [moves.legacy.to_owned()].into_iter().chain(extensions).collect()
@@ -193,48 +193,4 @@ fn is_another(reference: &Reference, path: &[String], before: usize, moves: &Mov
     };
     let first = added.into_iter().find(|schema| holds(schema));
     first.is_some_and(|first| *first != reference.schema)
-}
-
-/// The names in `search_path=a, "B c"`; `None`: the function has none of its own.
-pub(super) fn configured_path(settings: &[String]) -> Option<Vec<String>> {
-    let text = settings.iter().find_map(|it| it.strip_prefix("search_path="))?;
-    let mut names = Vec::new();
-    let mut name = String::new();
-    let mut letters = text.chars().peekable();
-    let mut quoted = false;
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' if quoted && letters.peek() == Some(&'"') => {
-                letters.next();
-                name.push('"');
-            }
-            '"' => quoted = !quoted,
-            ',' if !quoted => names.push(std::mem::take(&mut name)),
-            ' ' if !quoted => {}
-            letter => name.push(letter),
-        }
-    }
-    names.push(name);
-    names.retain(|name| !name.is_empty());
-    Some(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_search_path_is_read_as_postgresql_keeps_it() {
-        let read = |text: &str| configured_path(&[text.to_owned()]);
-        assert_eq!(read("work_mem=1"), None);
-        assert_eq!(read("search_path=\"\""), Some(vec![]));
-        assert_eq!(
-            read("search_path=public, extensions"),
-            Some(vec!["public".into(), "extensions".into()])
-        );
-        assert_eq!(
-            read("search_path=\"My, \"\"s\"\"\", a"),
-            Some(vec!["My, \"s\"".into(), "a".into()])
-        );
-    }
 }

@@ -344,7 +344,7 @@ fn resources_have_domains_and_bounded_labels() {
         assert_eq!((resource.domain(), resource.label()), (domain, label), "{profile:?} {path}");
         // What is counted is the same entry, by its number.
         let entry = resource.counted().map(|(kind, line)| {
-            let entry = line.and_then(|line| settings.map.lines().nth(line as usize));
+            let entry = line.and_then(|line| settings.map.entries().nth(line as usize));
             assert!(entry.is_none_or(|(of, _)| of == kind), "{path}");
             entry.map(|(_, name)| name)
         });

@@ -137,10 +137,7 @@ fn expand(
         }
         for name in shapes.into_iter().flat_map(&pick) {
             // An exact entry, or a longer prefix, may have taken the name.
-            let is_its = names.to_new(&name).is_some_and(|place| {
-                place.label.trim_start_matches("rpc/") == format!("{}*", line.old)
-            });
-            if name.starts_with(line.old) && is_its {
+            if names.to_new(&name).is_some_and(|place| place.line == line.line) {
                 mapped.push(Mapped::new(legacy, &name, line.schema, &name));
             }
         }

@@ -66,14 +66,12 @@ pub(super) fn name_moved_tables(asked: &Databases<'_>, new: &Catalogue) -> Vec<F
 }
 
 fn named<'a>(function: &Function, moved: &[&'a Mapped]) -> Vec<Named<'a>> {
-    let path = function.settings.iter().find_map(|it| it.strip_prefix("search_path="));
-    let path: Vec<&str> =
-        path.unwrap_or_default().split(',').map(|schema| schema.trim().trim_matches('"')).collect();
+    let path = function.search_path().unwrap_or_default();
     let mut found = Vec::new();
     for (index, line) in function.body.lines().enumerate() {
         let code = line.split("--").next().unwrap_or_default();
         for table in moved {
-            let is_reached = table.old == table.new && path.contains(&table.schema.as_str());
+            let is_reached = table.old == table.new && path.contains(&table.schema);
             if names(code, table, is_reached) {
                 found.push(Named { line: index + 1, table });
             }
