@@ -16,9 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::MAX_HEADERS;
-use super::framing::{self, BodyLength, Chunks, Head};
+use super::framing::{self, BodyLength, Head, Malformed};
 use super::target;
 use super::wire::{Refused, Wire};
+use crate::http1::chunks::{BrokenChunk, Chunks};
 
 /// What the parser sees in place of a refused head.
 const STAND_IN: &[u8] = b"GET /refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
@@ -191,8 +192,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         // What of a chunked body is here already is looked at before its head is let go: now there still is an answer.
         if let Part::Chunks(chunks) = &next {
             let here = self.buffer.get(head.length..).unwrap_or_default();
-            if let Err(why) = { *chunks }.advance(here) {
-                return self.refuse(Refused::Malformed(why));
+            if let Err(BrokenChunk) = { *chunks }.advance(here) {
+                return self.refuse(Refused::Malformed(Malformed::Chunk));
             }
         }
         self.wire.head_ends();
@@ -390,7 +391,7 @@ mod tests {
         let smuggle = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 30\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /admin HTTP/1.1\r\n\r\n";
         let (seen, refused) = first_read(smuggle).await;
         assert_eq!(seen.as_bytes(), STAND_IN);
-        assert_eq!(refused, Some(Refused::Malformed(framing::Malformed::TwoLengths)));
+        assert_eq!(refused, Some(Refused::Malformed(Malformed::TwoLengths)));
     }
 
     #[tokio::test]

@@ -128,6 +128,7 @@ fn connect(
     let serving = Rc::clone(worker);
     let service = ServiceBuilder::new().layer(CatchPanic).service(service_fn(
         move |request: Request<Incoming>| {
+            let request = request.map(crate::http1::incoming::Incoming::Http2);
             let answering = handle(Rc::clone(&serving), Rc::clone(&client), request);
             async move { Ok::<_, Infallible>(answering.await) }
         },
