@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
@@ -43,7 +43,7 @@ pub(super) struct Socket {
     opening: Opening,
     pub(super) facts: Facts,
     pub(super) session: Session,
-    client: Leg,
+    client: Leg<TokioIo<Upgraded>>,
     sides: Pair<Option<Leg>>,
     /// What the session wants done; kept for its room.
     actions: Vec<Action>,
