@@ -12,6 +12,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use hyper::ext::ReasonPhrase;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -141,6 +142,9 @@ struct Sending<'a> {
 /// Why there is no response, and whether the request may be sent once more.
 type Failed = (ForwardError, bool);
 
+/// Why there is no response over HTTP/2, and the request if not a byte of it was sent.
+type Http2Failed = (ForwardError, Option<Box<Request<RequestBody>>>);
+
 impl Sending<'_> {
     fn answer(&self, response: Response<ResponseBody>, retried: bool) -> Answer {
         let request_body = self.waiting.body.map_or(Uploaded::Whole, BodyState::uploaded);
@@ -254,6 +258,9 @@ fn response_of(head: Head, body: ResponseBody) -> Response<ResponseBody> {
     *response.status_mut() = head.status;
     *response.version_mut() = head.version;
     *response.headers_mut() = head.headers;
+    if let Some(reason) = head.reason.and_then(|reason| ReasonPhrase::try_from(reason).ok()) {
+        response.extensions_mut().insert(reason);
+    }
     response
 }
 
@@ -266,12 +273,12 @@ fn absolute(project: &Project, target: PathAndQuery) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// Waits for the head of a response over HTTP/2. The second half of an error is the request, if not a byte of it was sent.
+/// Waits for the head of a response over HTTP/2.
 async fn head(
     sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
     sent_at: Instant,
     waiting: Waiting<'_>,
-) -> Result<Response<Incoming>, (ForwardError, Option<Box<Request<RequestBody>>>)> {
+) -> Result<Response<Incoming>, Http2Failed> {
     let mut sending = pin!(sending);
     let mut alarm = pin!(tokio::time::sleep_until(sent_at + waiting.timeout));
     loop {
@@ -292,7 +299,7 @@ async fn head(
 fn headed(
     sent: Result<Response<Incoming>, TrySendError<Request<RequestBody>>>,
     body: Option<&BodyState>,
-) -> Result<Response<Incoming>, (ForwardError, Option<Box<Request<RequestBody>>>)> {
+) -> Result<Response<Incoming>, Http2Failed> {
     match sent {
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err((ForwardError::Switched, None))

@@ -42,6 +42,8 @@ pub struct Head {
     pub version: Version,
     /// The status; 1xx too.
     pub status: StatusCode,
+    /// The words behind the status, where they are others than usual.
+    pub reason: Option<Bytes>,
     /// The fields. Their values are parts of what was read, without a copy.
     pub headers: HeaderMap,
     /// The connection may be used again behind the body.
@@ -95,6 +97,10 @@ pub fn read(held: &mut BytesMut, seen: &mut usize) -> Result<Option<Head>, Broke
     let mut head = Head {
         version,
         status,
+        reason: found
+            .reason
+            .filter(|reason| Some(*reason) != status.canonical_reason())
+            .map(|reason| Bytes::copy_from_slice(reason.as_bytes())),
         headers: HeaderMap::with_capacity(found.headers.len()),
         keeps_alive: version == Version::HTTP_11,
         coding: Coding::None,
@@ -320,6 +326,20 @@ mod tests {
         ] {
             let head = head(&format!("{line}\r\n{fields}\r\n")).unwrap();
             assert_eq!(head.keeps_alive, want, "{line} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn unusual_words_behind_a_status_are_kept() {
+        for (line, want) in [
+            (OK, None),
+            ("HTTP/1.1 200", Some("")),
+            ("HTTP/1.1 200 ", Some("")),
+            ("HTTP/1.1 200 Fine, thanks", Some("Fine, thanks")),
+            ("HTTP/1.1 299 Odd", Some("Odd")),
+        ] {
+            let head = head(&format!("{line}\r\n\r\n")).unwrap();
+            assert_eq!(head.reason.as_deref(), want.map(str::as_bytes), "{line}");
         }
     }
 
