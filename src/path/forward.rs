@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{HeaderMap, Response, StatusCode, header};
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
@@ -21,6 +20,7 @@ use crate::forward::request_body::{BodyFault, Gate, RequestBody, Uploaded};
 use crate::forward::response_body::ResponseBody;
 use crate::forward::send::{Answer, Outgoing};
 use crate::forward::tunnel::{self, TunnelEnd};
+use crate::http1::incoming::OnUpgrade;
 use crate::identify::Identity;
 use crate::observe::{Counter, Gauge};
 use crate::rewrite::storage::Elsewhere;
@@ -196,7 +196,6 @@ impl Path {
                 random: self.about.random,
                 frame_bytes: self.snapshot.accept.limits.frame_bytes,
             };
-            self.client.wire.becomes_tunnel();
             tokio::task::spawn_local(socket.run(client, hyper::upgrade::on(&mut response)));
         }
         let (parts, incoming) = response.into_parts();
@@ -230,13 +229,13 @@ struct Socket {
 }
 
 impl Socket {
-    async fn run(self, client: OnUpgrade, side: OnUpgrade) {
+    async fn run(self, client: OnUpgrade, side: hyper::upgrade::OnUpgrade) {
         // A stop waits for this socket to have said goodbye.
         let _alive = self.worker.alive.clone();
         let (Ok(client), Ok(upstream)) = tokio::join!(client, side) else { return };
         let _open = self.worker.shard.hold(Gauge::Websockets(self.side));
         self.worker.shard.count(Counter::WebsocketOpened(self.side));
-        let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+        let upstream = TokioIo::new(upstream);
         let end = tunnel::run(client, upstream, self.frame_bytes, self.has_to_restart()).await;
         if end == TunnelEnd::FrameTooLarge {
             self.worker.shard.ended(crate::observe::Ending::FrameTooLarge, Some(self.side));

@@ -7,8 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{Sink, Stream};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::error::ProtocolError;
@@ -30,8 +29,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// One end of a client's socket.
 #[derive(Debug)]
-pub(super) struct Leg {
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+pub(super) struct Leg<S> {
+    socket: WebSocketStream<S>,
     /// Something was sent that may still wait in memory.
     is_dirty: bool,
     _open: Held,
@@ -63,14 +62,9 @@ pub(super) enum Unsent {
     Gone,
 }
 
-impl Leg {
+impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
     /// The leg over a connection whose handshake is done.
-    pub(super) async fn new(
-        io: TokioIo<Upgraded>,
-        role: Role,
-        frame_bytes: u64,
-        open: Held,
-    ) -> Self {
+    pub(super) async fn new(io: S, role: Role, frame_bytes: u64, open: Held) -> Self {
         let limit = usize::try_from(frame_bytes).unwrap_or(usize::MAX);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ)
@@ -171,7 +165,10 @@ async fn bounded(
 }
 
 /// Sends what waits, and a close frame unless one was sent already.
-async fn say(socket: &mut WebSocketStream<TokioIo<Upgraded>>, frame: Option<CloseFrame>) {
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<S>,
+    frame: Option<CloseFrame>,
+) {
     let closing = async {
         let mut sink = Pin::new(&mut *socket);
         poll_fn(|cx| sink.as_mut().poll_ready(cx)).await?;
@@ -186,7 +183,7 @@ async fn say(socket: &mut WebSocketStream<TokioIo<Upgraded>>, frame: Option<Clos
 }
 
 /// Reads to the end of the connection, and keeps nothing: a close on unread bytes would take back what was said.
-async fn drain(socket: &mut WebSocketStream<TokioIo<Upgraded>>) {
+async fn drain<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) {
     let mut scratch = [0; 1024];
     while socket.get_mut().read(&mut scratch).await.is_ok_and(|length| length > 0) {}
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::Upgraded as Dialed;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
@@ -18,6 +18,9 @@ use super::dial::{Opening, dial};
 use super::farewell::{End, Farewell, TOO_BIG};
 use super::ground::{Facts, Here};
 use super::leg::{Heard, Leg, Unsent};
+use crate::http1::incoming::OnUpgrade;
+use crate::http1::stream::Stream;
+use crate::http1::upgraded::Upgraded;
 use crate::observe::{Counter, Ending, Gauge};
 use crate::path::Client;
 use crate::path::worker::{Taken, Worker};
@@ -43,8 +46,8 @@ pub(super) struct Socket {
     opening: Opening,
     pub(super) facts: Facts,
     pub(super) session: Session,
-    client: Leg,
-    sides: Pair<Option<Leg>>,
+    client: Leg<Upgraded<Stream>>,
+    sides: Pair<Option<Leg<TokioIo<Dialed>>>>,
     /// What the session wants done; kept for its room.
     actions: Vec<Action>,
     /// Until when the client may say nothing; `None` once a side was open.
@@ -85,7 +88,7 @@ impl Beginning {
         let snapshot = worker.snapshot();
         let open = worker.shard.hold(Gauge::RealtimeSockets);
         let frame_bytes = snapshot.accept.limits.frame_bytes;
-        let client = Leg::new(TokioIo::new(upgraded), Role::Server, frame_bytes, open).await;
+        let client = Leg::new(upgraded, Role::Server, frame_bytes, open).await;
         let share = rand::random::<f64>();
         let identify_by = Instant::now() + snapshot.realtime.identify_timeout;
         drop(snapshot);
@@ -178,7 +181,7 @@ impl Socket {
                 return heard;
             }
         }
-        let is_dirty = |leg: &Option<Leg>| leg.as_ref().is_some_and(Leg::is_dirty);
+        let is_dirty = |leg: &Option<Leg<TokioIo<Dialed>>>| leg.as_ref().is_some_and(Leg::is_dirty);
         if self.client.is_dirty()
             || is_dirty(&self.sides.old)
             || is_dirty(&self.sides.new)
@@ -376,7 +379,7 @@ impl Socket {
             End::Closed(frame) => frame.clone(),
             End::Tell(_) | End::Gone => Some(going(CloseCode::Away)),
         };
-        let leave = |leg: Option<Leg>| {
+        let leave = |leg: Option<Leg<TokioIo<Dialed>>>| {
             let frame = to_sides.clone();
             async move {
                 if let Some(leg) = leg {
