@@ -48,15 +48,15 @@ pub fn request_line(out: &mut Vec<u8>, method: &Method, target: &str) {
     }
 }
 
-/// Writes a response's first line.
-pub fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCode) {
-    if (version, status) == (Version::HTTP_11, StatusCode::OK) {
+/// Writes a response's first line, with the usual words for its status where no others are given.
+pub fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCode, reason: Option<&[u8]>) {
+    if (version, status, reason) == (Version::HTTP_11, StatusCode::OK, None) {
         return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     }
     let version = if version == Version::HTTP_10 { "HTTP/1.0 " } else { "HTTP/1.1 " };
-    let reason = status.canonical_reason().unwrap_or_default();
-    for part in [version, status.as_str(), " ", reason, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
+    let reason = reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes());
+    for part in [version.as_bytes(), status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
+        out.extend_from_slice(part);
     }
 }
 
@@ -219,11 +219,12 @@ mod tests {
     #[test]
     fn heads_are_said_in_lines() {
         let mut out = Vec::new();
-        status_line(&mut out, Version::HTTP_10, StatusCode::NOT_FOUND);
-        status_line(&mut out, Version::HTTP_11, StatusCode::from_u16(299).unwrap());
+        status_line(&mut out, Version::HTTP_10, StatusCode::NOT_FOUND, None);
+        status_line(&mut out, Version::HTTP_11, StatusCode::from_u16(299).unwrap(), None);
+        status_line(&mut out, Version::HTTP_11, StatusCode::OK, Some(b"Fine"));
         request_line(&mut out, &Method::PATCH, "/a?b");
         length(&mut out, 12);
-        let want = "HTTP/1.0 404 Not Found\r\nHTTP/1.1 299 \r\nPATCH /a?b HTTP/1.1\r\ncontent-length: 12\r\n";
+        let want = "HTTP/1.0 404 Not Found\r\nHTTP/1.1 299 \r\nHTTP/1.1 200 Fine\r\nPATCH /a?b HTTP/1.1\r\ncontent-length: 12\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), want);
     }
 }

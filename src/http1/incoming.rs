@@ -7,11 +7,13 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::oneshot;
 
 use super::decoder::Decoder;
 use super::link::Link;
 use super::reading::{BodyBroke, poll_frame};
 use super::stream::Stream;
+use super::upgraded::Upgraded;
 
 /// A client's HTTP/1 connection: shared by whoever answers on it and by the body of the request that is being answered. Both are of one
 /// worker, and of one task unless the body goes up over HTTP/2.
@@ -99,15 +101,33 @@ impl Drop for Held {
     }
 }
 
+/// A client's connection once its answer has been 101; an error where it never will be.
+pub type OnUpgrade = oneshot::Receiver<Upgraded<Stream>>;
+
 /// The body of a client's request.
 #[derive(Debug)]
 pub enum Incoming {
     /// There is none.
     Empty,
+    /// There is none, and the client asks for another protocol: the connection comes here if it is answered with 101.
+    Upgrade(OnUpgrade),
     /// Over HTTP/1.
     Http1(Held),
     /// Over HTTP/2.
     Http2(hyper::body::Incoming),
+}
+
+impl Incoming {
+    /// The client's connection to come, if another protocol was asked for. What is left is a body without bytes.
+    pub fn take_upgrade(&mut self) -> Option<OnUpgrade> {
+        match std::mem::replace(self, Self::Empty) {
+            Self::Upgrade(upgrade) => Some(upgrade),
+            body => {
+                *self = body;
+                None
+            }
+        }
+    }
 }
 
 impl Body for Incoming {
@@ -119,7 +139,7 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyBroke>>> {
         match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
+            Self::Empty | Self::Upgrade(_) => Poll::Ready(None),
             Self::Http1(held) => held.0.poll_frame(cx),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyBroke::Http2),
         }
@@ -127,7 +147,7 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Upgrade(_) => true,
             Self::Http1(held) => held.0.decoder.borrow().is_done(),
             Self::Http2(body) => body.is_end_stream(),
         }
@@ -135,7 +155,7 @@ impl Body for Incoming {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Empty | Self::Upgrade(_) => SizeHint::with_exact(0),
             Self::Http1(held) => held.0.decoder.borrow().size_hint(),
             Self::Http2(body) => body.size_hint(),
         }

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ pub struct Record {
     pub(super) traced: Option<Box<Traced>>,
     started: Instant,
     worker: Rc<Worker>,
-    wire: Arc<Wire>,
+    wire: Rc<Wire>,
     _in_flight: Held,
 }
 
@@ -51,8 +50,8 @@ struct Line {
 impl Record {
     /// Begins the record of a request.
     #[must_use]
-    pub fn begin(worker: &Rc<Worker>, wire: &Arc<Wire>, method: &Method, epoch: u64) -> Self {
-        wire.request_begins();
+    pub fn begin(worker: &Rc<Worker>, wire: &Rc<Wire>, method: &Method, epoch: u64) -> Self {
+        let started = wire.request_begins();
         let mut finished = Finished::new(method.into(), epoch);
         finished.status = CLIENT_CLOSED_REQUEST;
         finished.ending = Ending::ClientGone;
@@ -60,9 +59,9 @@ impl Record {
             finished,
             line: None,
             traced: None,
-            started: Instant::now(),
+            started,
             worker: Rc::clone(worker),
-            wire: Arc::clone(wire),
+            wire: Rc::clone(wire),
             _in_flight: worker.shard.hold(Gauge::InFlight),
         }
     }
@@ -99,9 +98,10 @@ impl Drop for Record {
             self.finished.status = ErrorCode::Panic.status().as_u16();
             self.finished.ending = Ending::Complete;
         }
-        self.finished.elapsed = self.started.elapsed();
+        let now = Instant::now();
+        self.finished.elapsed = now.saturating_duration_since(self.started);
         self.worker.shard.finish(&self.finished);
-        self.wire.request_ends();
+        self.wire.request_ends(now);
         if let Some(line) = &self.line {
             let target = line.target.as_ref().map_or("", PathAndQuery::as_str);
             let id = line.request_id.to_str().unwrap_or_default();

@@ -5,8 +5,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{HeaderMap, Response, header};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::body::Source;
@@ -20,6 +18,7 @@ use crate::forward::error::ForwardError;
 use crate::forward::request_body::{BodyFault, Gate, RequestBody, Uploaded};
 use crate::forward::send::{Answer, Outgoing};
 use crate::forward::tunnel::{self, TunnelEnd};
+use crate::http1::incoming::OnUpgrade;
 use crate::http1::stream::Stream;
 use crate::http1::upgraded::Upgraded;
 use crate::identify::Identity;
@@ -195,7 +194,6 @@ impl Path {
                 random: self.about.random,
                 frame_bytes: self.snapshot.accept.limits.frame_bytes,
             };
-            self.client.wire.becomes_tunnel();
             tokio::task::spawn_local(socket.run(client, upgraded));
         }
         let answer = Answer { response, retried: false, sent_at, request_body: Uploaded::Whole };
@@ -229,7 +227,6 @@ impl Socket {
         let Ok(client) = client.await else { return };
         let _open = self.worker.shard.hold(Gauge::Websockets(self.side));
         self.worker.shard.count(Counter::WebsocketOpened(self.side));
-        let client = TokioIo::new(client);
         let end = tunnel::run(client, upstream, self.frame_bytes, self.has_to_restart()).await;
         if end == TunnelEnd::FrameTooLarge {
             self.worker.shard.ended(crate::observe::Ending::FrameTooLarge, Some(self.side));

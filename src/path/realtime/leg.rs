@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{Sink, Stream as _};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::error::ProtocolError;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -28,10 +28,12 @@ const GROWTH: usize = 1024 * 1024;
 /// How long an end may take to hear the last frames and the goodbye, and to close.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+type Socket = WebSocketStream<Upgraded<Stream>>;
+
 /// One end of a client's socket.
 #[derive(Debug)]
-pub(super) struct Leg<S = Upgraded<Stream>> {
-    socket: WebSocketStream<S>,
+pub(super) struct Leg {
+    socket: Socket,
     /// Something was sent that may still wait in memory.
     is_dirty: bool,
     _open: Held,
@@ -63,9 +65,14 @@ pub(super) enum Unsent {
     Gone,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
+impl Leg {
     /// The leg over a connection whose handshake is done.
-    pub(super) async fn new(io: S, role: Role, frame_bytes: u64, open: Held) -> Self {
+    pub(super) async fn new(
+        io: Upgraded<Stream>,
+        role: Role,
+        frame_bytes: u64,
+        open: Held,
+    ) -> Self {
         let limit = usize::try_from(frame_bytes).unwrap_or(usize::MAX);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ)
@@ -166,10 +173,7 @@ async fn bounded(
 }
 
 /// Sends what waits, and a close frame unless one was sent already.
-async fn say<S>(socket: &mut WebSocketStream<S>, frame: Option<CloseFrame>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn say(socket: &mut Socket, frame: Option<CloseFrame>) {
     let closing = async {
         let mut sink = Pin::new(&mut *socket);
         poll_fn(|cx| sink.as_mut().poll_ready(cx)).await?;
@@ -184,7 +188,7 @@ where
 }
 
 /// Reads to the end of the connection, and keeps nothing: a close on unread bytes would take back what was said.
-async fn drain<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) {
+async fn drain(socket: &mut Socket) {
     let mut scratch = [0; 1024];
     while socket.get_mut().read(&mut scratch).await.is_ok_and(|length| length > 0) {}
 }
