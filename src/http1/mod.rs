@@ -10,6 +10,7 @@ pub mod encoder;
 pub mod incoming;
 pub mod link;
 pub mod reading;
+pub mod response;
 mod spare;
 pub mod stream;
 pub mod upgraded;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::worker::Worker;
 use crate::accept::wire::Wire;
 use crate::forward::response_body::ResponseBody;
+use crate::http1::reading::BodyBroke;
 use crate::observe::code::ErrorCode;
 use crate::observe::metrics::Held;
 use crate::observe::span::Traced;
@@ -148,7 +149,7 @@ impl AnswerBody {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyBroke;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

@@ -60,7 +60,7 @@ const IMPORTS: [(&str, &[&str]); 25] = [
     (
         "checks",
         &[
-            "outbound", "identify", "tokens", "decide", "rewrite", "realtime", "forward",
+            "outbound", "http1", "identify", "tokens", "decide", "rewrite", "realtime", "forward",
             "observe", "snapshot", "path", "config",
         ],
     ),
@@ -91,10 +91,11 @@ const CLI_IMPORTS: &[&str] =
 const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
-const PURE: [&str; 49] = [
+const PURE: [&str; 50] = [
     "src/http1/chunks.rs",
     "src/http1/decoder.rs",
     "src/http1/encoder.rs",
+    "src/http1/response.rs",
     "src/side.rs",
     "src/route.rs",
     "src/secret.rs",

@@ -6,8 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{Sink, Stream};
-use tokio::io::{AsyncRead, AsyncWrite};
+use futures_util::{Sink, Stream as _};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::error::ProtocolError;
@@ -15,6 +14,8 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message};
 
 use super::farewell::{NOT_TEXT, PROTOCOL};
+use crate::http1::stream::Stream;
+use crate::http1::upgraded::Upgraded;
 use crate::observe::metrics::Held;
 use crate::realtime::session::Frame;
 
@@ -29,8 +30,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// One end of a client's socket.
 #[derive(Debug)]
-pub(super) struct Leg<S> {
-    socket: WebSocketStream<S>,
+pub(super) struct Leg {
+    socket: WebSocketStream<Upgraded<Stream>>,
     /// Something was sent that may still wait in memory.
     is_dirty: bool,
     _open: Held,
@@ -62,9 +63,14 @@ pub(super) enum Unsent {
     Gone,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
+impl Leg {
     /// The leg over a connection whose handshake is done.
-    pub(super) async fn new(io: S, role: Role, frame_bytes: u64, open: Held) -> Self {
+    pub(super) async fn new(
+        io: Upgraded<Stream>,
+        role: Role,
+        frame_bytes: u64,
+        open: Held,
+    ) -> Self {
         let limit = usize::try_from(frame_bytes).unwrap_or(usize::MAX);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ)
@@ -165,10 +171,7 @@ async fn bounded(
 }
 
 /// Sends what waits, and a close frame unless one was sent already.
-async fn say<S: AsyncRead + AsyncWrite + Unpin>(
-    socket: &mut WebSocketStream<S>,
-    frame: Option<CloseFrame>,
-) {
+async fn say(socket: &mut WebSocketStream<Upgraded<Stream>>, frame: Option<CloseFrame>) {
     let closing = async {
         let mut sink = Pin::new(&mut *socket);
         poll_fn(|cx| sink.as_mut().poll_ready(cx)).await?;
@@ -183,7 +186,7 @@ async fn say<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Reads to the end of the connection, and keeps nothing: a close on unread bytes would take back what was said.
-async fn drain<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) {
+async fn drain(socket: &mut WebSocketStream<Upgraded<Stream>>) {
     let mut scratch = [0; 1024];
     while socket.get_mut().read(&mut scratch).await.is_ok_and(|length| length > 0) {}
 }

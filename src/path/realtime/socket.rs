@@ -7,8 +7,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use hyper::upgrade::Upgraded as Dialed;
-use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -19,8 +17,6 @@ use super::farewell::{End, Farewell, TOO_BIG};
 use super::ground::{Facts, Here};
 use super::leg::{Heard, Leg, Unsent};
 use crate::http1::incoming::OnUpgrade;
-use crate::http1::stream::Stream;
-use crate::http1::upgraded::Upgraded;
 use crate::observe::{Counter, Ending, Gauge};
 use crate::path::Client;
 use crate::path::worker::{Taken, Worker};
@@ -46,8 +42,8 @@ pub(super) struct Socket {
     opening: Opening,
     pub(super) facts: Facts,
     pub(super) session: Session,
-    client: Leg<Upgraded<Stream>>,
-    sides: Pair<Option<Leg<TokioIo<Dialed>>>>,
+    client: Leg,
+    sides: Pair<Option<Leg>>,
     /// What the session wants done; kept for its room.
     actions: Vec<Action>,
     /// Until when the client may say nothing; `None` once a side was open.
@@ -181,7 +177,7 @@ impl Socket {
                 return heard;
             }
         }
-        let is_dirty = |leg: &Option<Leg<TokioIo<Dialed>>>| leg.as_ref().is_some_and(Leg::is_dirty);
+        let is_dirty = |leg: &Option<Leg>| leg.as_ref().is_some_and(Leg::is_dirty);
         if self.client.is_dirty()
             || is_dirty(&self.sides.old)
             || is_dirty(&self.sides.new)
@@ -379,7 +375,7 @@ impl Socket {
             End::Closed(frame) => frame.clone(),
             End::Tell(_) | End::Gone => Some(going(CloseCode::Away)),
         };
-        let leave = |leg: Option<Leg<TokioIo<Dialed>>>| {
+        let leave = |leg: Option<Leg>| {
             let frame = to_sides.clone();
             async move {
                 if let Some(leg) = leg {
