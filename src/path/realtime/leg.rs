@@ -28,12 +28,10 @@ const GROWTH: usize = 1024 * 1024;
 /// How long an end may take to hear the last frames and the goodbye, and to close.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-type Socket = WebSocketStream<Upgraded<Stream>>;
-
 /// One end of a client's socket.
 #[derive(Debug)]
 pub(super) struct Leg {
-    socket: Socket,
+    socket: WebSocketStream<Upgraded<Stream>>,
     /// Something was sent that may still wait in memory.
     is_dirty: bool,
     _open: Held,
@@ -173,7 +171,7 @@ async fn bounded(
 }
 
 /// Sends what waits, and a close frame unless one was sent already.
-async fn say(socket: &mut Socket, frame: Option<CloseFrame>) {
+async fn say(socket: &mut WebSocketStream<Upgraded<Stream>>, frame: Option<CloseFrame>) {
     let closing = async {
         let mut sink = Pin::new(&mut *socket);
         poll_fn(|cx| sink.as_mut().poll_ready(cx)).await?;
@@ -188,7 +186,7 @@ async fn say(socket: &mut Socket, frame: Option<CloseFrame>) {
 }
 
 /// Reads to the end of the connection, and keeps nothing: a close on unread bytes would take back what was said.
-async fn drain(socket: &mut Socket) {
+async fn drain(socket: &mut WebSocketStream<Upgraded<Stream>>) {
     let mut scratch = [0; 1024];
     while socket.get_mut().read(&mut scratch).await.is_ok_and(|length| length > 0) {}
 }
