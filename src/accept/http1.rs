@@ -50,7 +50,12 @@ where
         let next = poll_fn(|cx| poll_request(&shared, wire, terms, &mut searched, cx)).await;
         let Some((request, asked)) = next else { break };
         let answering = service.call(request);
-        match answer::exchange(&shared, wire, asked, answering).await {
+        let after = answer::exchange(&shared, wire, asked, answering).await;
+        if matches!(after, After::Next | After::Close) {
+            // A body may be on its way still when its request has been answered, and whoever sends it on is the one who reads here.
+            poll_fn(|cx| if shared.is_read(cx) { Poll::Pending } else { Poll::Ready(()) }).await;
+        }
+        match after {
             After::Next if poll_fn(|cx| poll_read_on(&shared, cx)).await => {}
             After::Next | After::Close => break,
             After::Gone => return,
