@@ -325,9 +325,16 @@ impl Upload {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::{Rc, Weak};
+
     use bytes::Bytes;
+    use socket2::SockRef;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::observe::{Gauge, Metrics};
+    use crate::side::Side;
 
     fn said(
         method: Method,
@@ -384,5 +391,62 @@ mod tests {
             assert_eq!((text, framing), (want, whole));
         }
         assert!(said(Method::GET, "?a", &[], "").0.starts_with("GET /?a HTTP/1.1\r\n"));
+    }
+
+    /// Both ends of a connection.
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (ours, theirs) = tokio::join!(connecting, listener.accept());
+        (ours.unwrap(), theirs.unwrap().0)
+    }
+
+    fn lease(stream: TcpStream) -> Box<Lease> {
+        let shard = Metrics::new(0).shard(0);
+        let open = shard.hold(Gauge::UpstreamConnections(Side::Old));
+        Lease::new(Stream::Plain(stream), Rc::default(), Side::Old, Weak::new(), open)
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_connection_did_not_take_goes_whole_on_another() {
+        let waiting = Waiting { timeout: Duration::from_secs(9), continued: None, body: None };
+        for goodbye in ["", "HTTP/1.1 408 Late\r\n\r\n"] {
+            let (ours, mut theirs) = pair().await;
+            theirs.write_all(goodbye.as_bytes()).await.unwrap();
+            SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(theirs);
+            // The reset is here.
+            ours.ready(Interest::ERROR).await.unwrap();
+            let mut message = Message {
+                method: Method::POST,
+                target: PathAndQuery::from_static("/"),
+                headers: HeaderMap::new(),
+                body: RequestBody::Read(Bytes::from(vec![b'x'; 100_000])),
+            };
+            let host = HeaderValue::from_static("side");
+            let mut exchange = Exchange::new(lease(ours), true, &mut message, &host);
+            let error = exchange.head(Instant::now(), waiting).await.unwrap_err();
+            assert!(matches!(error, ForwardError::Broke(Broken::Stream(_))), "{error}");
+            assert!(exchange.is_unsent());
+
+            let (ours, mut theirs) = pair().await;
+            let mut exchange = exchange.moved_to(lease(ours));
+            let answering = async {
+                let mut seen = Vec::new();
+                while !seen.ends_with(&[b'x'; 100_000]) {
+                    assert!(theirs.read_buf(&mut seen).await.unwrap() > 0);
+                }
+                theirs.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                seen
+            };
+            let (head, seen) = tokio::join!(exchange.head(Instant::now(), waiting), answering);
+            assert_eq!(head.unwrap().status, StatusCode::OK);
+            assert!(
+                seen.starts_with(
+                    b"POST / HTTP/1.1\r\nhost: side\r\ncontent-length: 100000\r\n\r\nx"
+                )
+            );
+            assert!(exchange.into_parts().1.is_whole());
+        }
     }
 }

@@ -40,7 +40,7 @@ const RESPONSE_HEAD: u32 = 256 * 1024;
 const TRUSTED: Duration = Duration::from_millis(2);
 
 /// Where a connection leads: a kept one is used only for a project that is still reached the same way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Address {
     tls: bool,
     host: String,
