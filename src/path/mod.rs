@@ -9,6 +9,7 @@ pub mod explain;
 mod forward;
 pub mod layers;
 pub mod published;
+pub mod pure;
 mod realtime;
 pub mod refusal;
 mod restore;
@@ -34,23 +35,19 @@ use crate::accept::guarded::is_stand_in;
 use crate::accept::listener::Place;
 use crate::accept::request;
 use crate::accept::wire::{Refused, Wire};
-use crate::decide::{Belongs, Decision, Question, decide};
+use crate::decide::{Belongs, Decision};
 use crate::forward::request_body::{BodyFault, Share};
-use crate::identify::claims;
-use crate::identify::client_address::{client_address, is_secure};
-use crate::identify::credentials::Credentials;
-use crate::identify::keyring::UnknownKeys;
-use crate::identify::{Identity, identify};
+use crate::identify::Identity;
+use crate::identify::client_address::is_secure;
 use crate::observe::metrics::Held;
 use crate::realtime as rooms;
 use crate::restore::cors;
 use crate::restore::headers::PublicName;
-use crate::rewrite::headers::{self, OVERRIDE_SIDE, OVERRIDE_TOKEN};
+use crate::rewrite::headers;
 use crate::rewrite::keys::KeyPlaces;
 use crate::rewrite::rest::{Asked as RestAsked, Resource, resolve};
 use crate::rewrite::{functions, storage as buckets};
 use crate::route::Route;
-use crate::side::Side;
 use crate::snapshot::Snapshot;
 use crate::trace::{Sampler, TRACEPARENT, Trace};
 use body::{AnswerBody, Record, Source};
@@ -222,38 +219,12 @@ impl Path {
 
     /// Phase 2.
     fn identify(&self, asked: &Asked) -> Caller {
-        let Snapshot { identify: settings, keyring, decide, accept, .. } = &**self.snapshot;
-        let credentials = Credentials::of(&asked.headers, asked.target.query(), keyring);
-        // A stranger is about to be refused; it shall not push out anybody's token before.
-        let is_refused = credentials.has_unknown_key() && keyring.unknown == UnknownKeys::Refuse;
-        let mut read = |token: &str| match is_refused {
-            true => Arc::new(claims::read(token, &decide.wanted)),
-            false => self.worker.tokens.read(token, &decide.wanted),
-        };
-        let query = asked.target.query();
-        let identity = identify(&asked.headers, query, &credentials, settings, keyring, &mut read);
-        let address = client_address(self.client.peer, &asked.headers, &accept.trusted_proxies);
-        Caller { identity, keys: KeyPlaces::of(&credentials), address }
+        asked.caller(&self.snapshot, &self.worker.tokens, self.client.peer)
     }
 
     /// Phase 3.
     fn decide(&mut self, asked: &Asked, caller: &Caller) -> Decision {
-        let override_side = text(&asked.headers, &OVERRIDE_SIDE).and_then(Side::parse);
-        let override_token = text(&asked.headers, &OVERRIDE_TOKEN).unwrap_or_default();
-        // The domain is asked for its cap alone.
-        let has_caps = !self.snapshot.decide.domains.is_empty();
-        let resource = if has_caps { asked.resource(&self.snapshot) } else { None };
-        let domain = resource.and_then(|resource| resource.domain());
-        let question = Question {
-            identity: &caller.identity,
-            route: asked.route,
-            belongs: asked.belongs(&self.snapshot),
-            domain,
-            override_ask: override_side.map(|side| (side, override_token)),
-            client: caller.address,
-            random: self.about.random as u32,
-        };
-        let decision = decide(&question, &self.snapshot.decide);
+        let decision = asked.decide(&self.snapshot, caller, self.about.random as u32);
         let finished = &mut self.record.finished;
         finished.side = Some(decision.side);
         finished.reason = Some(decision.reason);

@@ -57,6 +57,12 @@ pub(super) struct Undo {
 }
 
 impl Said {
+    /// Adds what is of this proxy's own making: the id, and the place in the trace.
+    pub(super) fn sign(&mut self, own: Own<'_>) {
+        self.headers.insert(REQUEST_ID, own.request_id.clone());
+        self.trace(&own.trace, own.trace.own);
+    }
+
     /// Names a place in the trace for the side. What a client has signed stays, its `traceparent` too.
     pub(super) fn trace(&mut self, trace: &Trace, place: Context) {
         if trace.parent.is_none() || !self.is_sealed {
@@ -100,8 +106,7 @@ impl Worker {
             let bearer = token.bearer().map_err(|_| Refusal::of(ErrorCode::Malformed))?;
             said.headers.insert(header::AUTHORIZATION, bearer);
         }
-        said.headers.insert(REQUEST_ID, own.request_id.clone());
-        said.trace(&own.trace, own.trace.own);
+        said.sign(own);
         Ok(said)
     }
 }

@@ -89,7 +89,7 @@ const CLI_IMPORTS: &[&str] =
 const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
-const PURE: [&str; 46] = [
+const PURE: [&str; 47] = [
     "src/side.rs",
     "src/route.rs",
     "src/secret.rs",
@@ -105,6 +105,7 @@ const PURE: [&str; 46] = [
     "src/forward/frames.rs",
     "src/restore",
     "src/path/explain.rs",
+    "src/path/pure.rs",
     "src/path/rewrite.rs",
     "src/path/refusal.rs",
     "src/path/realtime/farewell.rs",
