@@ -1,12 +1,15 @@
 //! The credentials of a request, each classified once: identify and rewrite both work with the result.
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
+use http::header::{self, HeaderName, HeaderValue};
 
 use super::keyring::{Keyring, Role};
 use super::query;
 
 /// The name of the API key, as header and as query parameter.
 pub const APIKEY: &str = "apikey";
+/// The same as a header's name, made once.
+pub const APIKEY_HEADER: HeaderName = HeaderName::from_static(APIKEY);
 
 /// An API key as it was presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +56,9 @@ impl<'a> Credentials<'a> {
             Some(role) => ApiKey::Known(role),
             None => ApiKey::Unknown,
         };
-        let header =
-            headers.get(APIKEY).map_or(ApiKey::Absent, |value| classify(value.to_str().ok()));
+        let header = headers
+            .get(APIKEY_HEADER)
+            .map_or(ApiKey::Absent, |value| classify(value.to_str().ok()));
         let query = query
             .and_then(|query| query::value(query, APIKEY))
             .map_or(ApiKey::Absent, |value| classify(Some(&value)));
@@ -84,9 +88,15 @@ impl<'a> Credentials<'a> {
     }
 }
 
+/// [`HeaderValue::to_str`], faster for what is as long as a token: a value's bytes are visible or a tab anyway, or they are no ASCII.
+fn text(value: &HeaderValue) -> Option<&str> {
+    let bytes = value.as_bytes();
+    if bytes.is_ascii() { std::str::from_utf8(bytes).ok() } else { None }
+}
+
 fn bearer<'a>(headers: &'a HeaderMap, keyring: &Keyring) -> Bearer<'a> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Bearer::Absent };
-    let Some((scheme, token)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else {
+    let Some((scheme, token)) = text(value).and_then(|value| value.split_once(' ')) else {
         return Bearer::Other;
     };
     // The scheme is case-insensitive (RFC 9110 11.1).
@@ -98,5 +108,27 @@ fn bearer<'a>(headers: &'a HeaderMap, keyring: &Keyring) -> Bearer<'a> {
         Some(role) => Bearer::Key(role),
         None if token.starts_with("sb_") => Bearer::UnknownKey,
         None => Bearer::Token(token),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_text_is_what_the_value_itself_says(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                prop_assert_eq!(text(&value), value.to_str().ok());
+            }
+        }
+
+        #[test]
+        fn so_is_one_of_ascii(bytes in "[\\t -~]{0,40}") {
+            let value = HeaderValue::from_str(&bytes).unwrap();
+            prop_assert_eq!(text(&value), Some(bytes.as_str()));
+        }
     }
 }
