@@ -64,7 +64,7 @@ impl Bench {
         for n in 0..8 {
             black_box(case(make(n)));
         }
-        let (times, rounds) = if self.is_timed { (500, TIMED / 500) } else { (TIMES, 1) };
+        let (times, rounds) = if self.is_timed { (TIMES, TIMED / TIMES) } else { (TIMES, 1) };
         let mut best = f64::MAX;
         for round in 1..=rounds {
             let inputs: Vec<I> = (0..times).map(|n| make(8 + round * times + n)).collect();

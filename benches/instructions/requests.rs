@@ -9,13 +9,14 @@ use bytes::Bytes;
 use cutover::config::{self, live::Sources};
 use cutover::decide::percentage::Percentage;
 use cutover::restore::headers::PublicName;
+use cutover::rewrite::headers::ADDED;
 use cutover::rewrite::schema::{Entry, SchemaMap};
 use cutover::secret::Secret;
 use cutover::side::{Pair, Side};
 use cutover::snapshot::Snapshot;
 use cutover::tokens::key::SigningKey;
 use cutover::tokens::{self, Mode, Project};
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 pub(crate) const USER: &str = "5d1c3f0e-7d0e-4c35-9a53-0c9e2e6f1b11";
 /// Seconds since 1970.
@@ -119,7 +120,10 @@ pub(crate) fn object(token: &str) -> Request<()> {
 fn parsed(head: &str) -> Request<()> {
     let (line, rest) = head.split_once("\r\n").unwrap();
     let mut request = Request::new(());
-    *request.uri_mut() = line.split(' ').nth(1).unwrap().parse().unwrap();
+    // As from a parser, too: a part of a buffer.
+    let line = Bytes::from(line.to_owned());
+    let at = "GET ".len()..line.len() - " HTTP/1.1".len();
+    *request.uri_mut() = Uri::from_maybe_shared(line.slice(at)).unwrap();
     *request.headers_mut() = fields(rest);
     request
 }
@@ -127,7 +131,7 @@ fn parsed(head: &str) -> Request<()> {
 /// Header lines, as a parser makes them: every value is a part of one buffer.
 fn fields(lines: &str) -> HeaderMap {
     let bytes = Bytes::from(lines.to_owned());
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(lines.lines().count() + ADDED);
     for (name, value) in lines.lines().filter_map(|line| line.split_once(": ")) {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value_in(&bytes, lines, value)));

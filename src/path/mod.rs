@@ -19,6 +19,7 @@ mod tokens;
 mod traced;
 pub mod worker;
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,10 +44,11 @@ use crate::observe::metrics::Held;
 use crate::realtime as rooms;
 use crate::restore::cors;
 use crate::restore::headers::PublicName;
+use crate::rewrite::functions;
 use crate::rewrite::headers;
 use crate::rewrite::keys::KeyPlaces;
 use crate::rewrite::rest::{Asked as RestAsked, Resource, resolve};
-use crate::rewrite::{functions, storage as buckets};
+use crate::rewrite::storage::Endpoint;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 use crate::trace::{Sampler, TRACEPARENT, Trace};
@@ -96,6 +98,8 @@ struct Asked {
     names: Option<Names>,
     /// There for a WebSocket.
     upgrade: Option<OnUpgrade>,
+    /// Where in storage it leads, once somebody has asked.
+    endpoint: OnceCell<Endpoint>,
 }
 
 /// A body that was read, and what it takes of the worker's memory.
@@ -166,8 +170,9 @@ impl Path {
         &mut self,
         request: Request<Incoming>,
     ) -> Result<(http::response::Parts, Source), Stop> {
-        let mut asked = self.accept(request).await?;
+        let mut asked = self.accept(request)?;
         let caller = self.identify(&asked);
+        self.read_names(&mut asked, &caller).await?;
         if let Some(upgrade) = asked.take_realtime_upgrade() {
             return Ok(self.open_realtime(upgrade, asked, caller)?);
         }
@@ -179,7 +184,7 @@ impl Path {
     }
 
     /// Phase 1.
-    async fn accept(&mut self, mut request: Request<Incoming>) -> Result<Asked, Stop> {
+    fn accept(&mut self, mut request: Request<Incoming>) -> Result<Asked, Stop> {
         if let Some(refused) = self.refused(&request) {
             return Err(refused.into());
         }
@@ -203,9 +208,8 @@ impl Path {
         let target =
             parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"));
         let (headers, body) = (parts.headers, Some(body));
-        let mut asked = Asked { route, method, target, headers, body, names: None, upgrade };
-        self.read_names(&mut asked).await?;
-        Ok(asked)
+        let (names, endpoint) = (None, OnceCell::new());
+        Ok(Asked { route, method, target, headers, body, names, upgrade, endpoint })
     }
 
     /// Why the guard refused this request, if it did.
@@ -269,7 +273,7 @@ impl Asked {
         let tail = self.route.tail(self.target.path());
         match self.route {
             Route::Functions => functions::belongs(&snapshot.rewrite.functions, tail),
-            Route::Storage => buckets::belongs(&snapshot.rewrite.storage, &self.storage()),
+            Route::Storage => self.endpoint().belongs(&snapshot.rewrite.storage, &self.storage()),
             Route::Realtime => rooms::belongs(&snapshot.realtime, tail),
             Route::Rest | Route::Auth | Route::Graphql => Belongs::ToRoute,
         }

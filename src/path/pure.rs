@@ -1,11 +1,12 @@
 //! The pure half of a request, from its head to what its side is sent: phases 2 to 4 without a worker, a socket or a clock. The path calls
 //! the parts; [`walk`] calls them all, for those who measure them.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 
 use super::rewrite::{Own, Undo, say};
 use super::{Asked, Caller, text};
@@ -19,11 +20,23 @@ use crate::identify::identify;
 use crate::identify::keyring::UnknownKeys;
 use crate::rewrite::headers::{OVERRIDE_SIDE, OVERRIDE_TOKEN, request_id};
 use crate::rewrite::keys::KeyPlaces;
+use crate::route::Route;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
 use crate::trace::{TRACEPARENT, Trace};
 
 impl Asked {
+    /// A request without body or upgrade.
+    pub(super) fn bare(
+        route: Route,
+        method: Method,
+        target: PathAndQuery,
+        headers: HeaderMap,
+    ) -> Self {
+        let (body, names, upgrade, endpoint) = (None, None, None, OnceCell::new());
+        Self { route, method, target, headers, body, names, upgrade, endpoint }
+    }
+
     /// Phase 2.
     pub(super) fn caller(&self, snapshot: &Snapshot, tokens: &TokenCache, peer: IpAddr) -> Caller {
         let Snapshot { identify: settings, keyring, decide, accept, .. } = snapshot;
@@ -42,8 +55,11 @@ impl Asked {
 
     /// Phase 3. `random`: fresh random bits.
     pub(super) fn decide(&self, snapshot: &Snapshot, caller: &Caller, random: u32) -> Decision {
-        let override_side = text(&self.headers, &OVERRIDE_SIDE).and_then(Side::parse);
-        let override_token = text(&self.headers, &OVERRIDE_TOKEN).unwrap_or_default();
+        // Without a token of the operator's own, nobody's counts.
+        let override_ask = match snapshot.decide.override_token {
+            Some(_) => self.override_ask(),
+            None => None,
+        };
         // The domain is asked for its cap alone.
         let has_caps = !snapshot.decide.domains.is_empty();
         let resource = if has_caps { self.resource(snapshot) } else { None };
@@ -52,11 +68,16 @@ impl Asked {
             route: self.route,
             belongs: self.belongs(snapshot),
             domain: resource.and_then(|resource| resource.domain()),
-            override_ask: override_side.map(|side| (side, override_token)),
+            override_ask,
             client: caller.address,
             random,
         };
         decide(&question, &snapshot.decide)
+    }
+
+    fn override_ask(&self) -> Option<(Side, &str)> {
+        let side = text(&self.headers, &OVERRIDE_SIDE).and_then(Side::parse)?;
+        Some((side, text(&self.headers, &OVERRIDE_TOKEN).unwrap_or_default()))
     }
 }
 
@@ -100,8 +121,7 @@ pub fn walk(
     let trace = Trace::of(parts.headers.get(TRACEPARENT), random, None);
     let target = parts.uri.into_parts().path_and_query.ok_or(StatusCode::NOT_FOUND)?;
     let (method, headers) = (parts.method, parts.headers);
-    let mut asked =
-        Asked { route, method, target, headers, body: None, names: None, upgrade: None };
+    let mut asked = Asked::bare(route, method, target, headers);
     let caller = asked.caller(snapshot, tokens, peer);
     let decision = asked.decide(snapshot, &caller, random as u32);
     let own = Own { is_secure, request_id: &request_id, trace };

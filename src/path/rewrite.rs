@@ -162,8 +162,8 @@ pub(super) fn say(
     let (rest, left_alone) = match translated {
         None => (None, false),
         Some(translated) => {
-            headers.remove(ACCEPT_PROFILE);
-            headers.remove(CONTENT_PROFILE);
+            let is_read = translated.profile_header == ACCEPT_PROFILE;
+            headers.remove(if is_read { CONTENT_PROFILE } else { ACCEPT_PROFILE });
             headers.insert(translated.profile_header, translated.profile);
             only_readable_encodings(&mut headers);
             (Some(translated.restore), translated.unknown_syntax)
@@ -188,7 +188,7 @@ struct Stored {
 impl Stored {
     fn of(snapshot: &Snapshot, asked: &Asked, side: Side) -> Result<Self, storage::Refused> {
         let settings = &snapshot.rewrite.storage;
-        let said = storage::translate(settings, &asked.storage(), side)?;
+        let said = asked.endpoint().translate(settings, &asked.storage(), side)?;
         let is_read = said.restore.reads_bodies(settings) || asked.elsewhere(snapshot).is_some();
         Ok(Self { said, is_read })
     }
