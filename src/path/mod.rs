@@ -71,7 +71,7 @@ pub struct Client {
 struct About {
     method: Method,
     origin: Option<HeaderValue>,
-    public: PublicName,
+    reached: Reached,
     /// The request has a body; one that is refused is answered before it is read.
     has_body: bool,
     /// The answer is a preflight's, with CORS headers of its own.
@@ -80,6 +80,24 @@ struct About {
     trace: Trace,
     /// Random bits of this request: its id, its trace, its bucket if nobody asks.
     random: u128,
+}
+
+/// How the client reached the proxy, as it said. Its name is read where an answer has need of it, and few have.
+#[derive(Debug)]
+struct Reached {
+    /// In the target: over HTTP/2, or in a target as proxies get them.
+    authority: Option<Authority>,
+    host: Option<HeaderValue>,
+    /// Whether over TLS.
+    is_secure: bool,
+}
+
+impl Reached {
+    fn public(&self) -> PublicName {
+        let host = || self.host.as_ref()?.to_str().ok()?.parse().ok();
+        let authority = self.authority.clone().or_else(host);
+        PublicName { authority, is_secure: self.is_secure }
+    }
 }
 
 /// A request that was accepted.
@@ -287,17 +305,12 @@ impl About {
         sampler: Option<Sampler>,
     ) -> Self {
         let random = rand::random();
-        let host = || {
-            request
-                .headers()
-                .get(header::HOST)
-                .and_then(|host| host.to_str().ok()?.parse::<Authority>().ok())
-        };
         Self {
             method: request.method().clone(),
             origin: request.headers().get(header::ORIGIN).cloned(),
-            public: PublicName {
-                authority: request.uri().authority().cloned().or_else(host),
+            reached: Reached {
+                authority: request.uri().authority().cloned(),
+                host: request.headers().get(header::HOST).cloned(),
                 is_secure: is_secure(client.peer, request.headers(), trusted, client.is_secure),
             },
             has_body: !http_body::Body::is_end_stream(request.body()),

@@ -41,11 +41,10 @@ impl Path {
         if closes {
             parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        restore_location(
-            &mut parts.headers,
-            &self.snapshot.forward.projects[side].authority,
-            &self.about.public,
-        );
+        if parts.headers.contains_key(header::LOCATION) {
+            let project = &self.snapshot.forward.projects[side].authority;
+            restore_location(&mut parts.headers, project, &self.about.reached.public());
+        }
         restore_cookies(&mut parts.headers);
         if self.record.finished.route == Some(Route::Auth) && is_not_auths_own(&parts) {
             return self.auth_unavailable(&parts);

@@ -79,8 +79,8 @@ impl Path {
         caller: &Caller,
         side: Side,
     ) -> Result<Said, Refusal> {
-        let About { public, request_id, trace, .. } = &self.about;
-        let own = Own { is_secure: public.is_secure, request_id, trace: *trace };
+        let About { reached, request_id, trace, .. } = &self.about;
+        let own = Own { is_secure: reached.is_secure, request_id, trace: *trace };
         self.worker.rewrite(&self.snapshot, asked, caller, side, own).await
     }
 }

@@ -127,7 +127,9 @@ impl Path {
         timeout: Duration,
     ) -> (Parts, Source) {
         let settings = &self.snapshot.rewrite.storage;
-        restore.location(settings, &mut parts.headers, &self.about.public);
+        if parts.headers.contains_key(header::LOCATION) {
+            restore.location(settings, &mut parts.headers, &self.about.reached.public());
+        }
         let is_wanted = restore.wants_body(settings, parts.status, &parts.headers);
         if self.about.method == Method::HEAD || !is_wanted {
             return (parts, source);
