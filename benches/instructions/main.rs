@@ -24,7 +24,7 @@ use cutover::identify::credentials::Credentials;
 use cutover::identify::{Identity, User, identify};
 use cutover::path::pure::walk;
 use cutover::restore::cors;
-use cutover::restore::headers::{restore_cookies, restore_location};
+use cutover::restore::headers::{PublicName, restore_cookies, restore_location};
 use cutover::rewrite::headers::{ClientFacts, prepare, request_id, strip_hop_by_hop};
 use cutover::rewrite::keys::{KeyPlaces, swap};
 use cutover::rewrite::rest;
@@ -33,8 +33,11 @@ use cutover::side::Side;
 use cutover::snapshot::Snapshot;
 use cutover::tokens::{Published, exchange};
 use http::{HeaderMap, Method, Request};
-use requests::{EMBEDS, NOW, PLAIN, USER, answer, get, settings, token};
+use requests::{NOW, USER, fields, get, settings, token};
 
+const PLAIN: &str = "select=*&order=created_at.desc&limit=20";
+const EMBEDS: &str = "select=id,name,table_3(id,label,table_4!inner(*)),k:table_5(created_at)\
+                                 &table_3.order=label.asc&k.id=eq.4&order=created_at.desc&limit=20";
 /// How often each case runs. Shared by its counts, so that what happens once in a while has its share.
 const TIMES: usize = 64;
 /// How often, when it is timed.
@@ -164,7 +167,7 @@ fn rewriting(bench: &Bench) {
         bench.case(name, |_| (), |()| translated(snapshot, query, side));
     }
     let sent = walk(&new, &TokenCache::new(10), PEER, get(&token(0)), 7).unwrap();
-    let public = requests::public();
+    let public = public();
     bench.case(
         "restore",
         |_| answer(),
@@ -208,4 +211,21 @@ fn whole(bench: &Bench) {
         |_| requests::object(&token(0)),
         |request| walk(&snapshot, &cache, PEER, request, black_box(7)).unwrap(),
     );
+}
+
+/// The headers of an answer of PostgREST behind its gateway.
+fn answer() -> HeaderMap {
+    fields(
+        "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: application/json; charset=utf-8\r\n\
+         Content-Length: 1024\r\nConnection: keep-alive\r\nContent-Range: 0-19/*\r\n\
+         Content-Location: /memory_entries?limit=20&order=created_at.desc&select=%2A\r\n\
+         Content-Profile: security_service\r\nServer: cloudflare\r\nCF-Ray: 8f14e45fceea467f-FRA\r\n\
+         sb-gateway-version: 1\r\nsb-project-ref: newnewnewnewnewnewne\r\nAccess-Control-Allow-Origin: *\r\n\
+         Vary: Accept-Encoding\r\nStrict-Transport-Security: max-age=31536000; includeSubDomains; preload\r\n",
+    )
+}
+
+/// How the client reached the proxy.
+fn public() -> PublicName {
+    PublicName { authority: "api.example.test".parse().ok(), is_secure: false }
 }

@@ -8,7 +8,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use cutover::config::{self, live::Sources};
 use cutover::decide::percentage::Percentage;
-use cutover::restore::headers::PublicName;
 use cutover::rewrite::headers::ADDED;
 use cutover::rewrite::schema::{Entry, SchemaMap};
 use cutover::secret::Secret;
@@ -21,9 +20,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 pub(crate) const USER: &str = "5d1c3f0e-7d0e-4c35-9a53-0c9e2e6f1b11";
 /// Seconds since 1970.
 pub(crate) const NOW: u64 = 1_800_000_000;
-pub(crate) const PLAIN: &str = "select=*&order=created_at.desc&limit=20";
-pub(crate) const EMBEDS: &str = "select=id,name,table_3(id,label,table_4!inner(*)),k:table_5(created_at)\
-                                 &table_3.order=label.asc&k.id=eq.4&order=created_at.desc&limit=20";
 const SECRETS: Pair<&str> = Pair {
     old: "the old secret, at least thirty-two bytes",
     new: "the new secret, at least thirty-two bytes",
@@ -129,7 +125,7 @@ fn parsed(head: &str) -> Request<()> {
 }
 
 /// Header lines, as a parser makes them: every value is a part of one buffer.
-fn fields(lines: &str) -> HeaderMap {
+pub(crate) fn fields(lines: &str) -> HeaderMap {
     let bytes = Bytes::from(lines.to_owned());
     let mut headers = HeaderMap::with_capacity(lines.lines().count() + ADDED);
     for (name, value) in lines.lines().filter_map(|line| line.split_once(": ")) {
@@ -144,21 +140,4 @@ fn fields(lines: &str) -> HeaderMap {
 fn value_in<'b>(bytes: &'b Bytes, text: &str, piece: &str) -> &'b [u8] {
     let at = piece.as_ptr() as usize - text.as_ptr() as usize;
     &bytes[at..at + piece.len()]
-}
-
-/// The headers of an answer of PostgREST behind its gateway.
-pub(crate) fn answer() -> HeaderMap {
-    fields(
-        "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: application/json; charset=utf-8\r\n\
-         Content-Length: 1024\r\nConnection: keep-alive\r\nContent-Range: 0-19/*\r\n\
-         Content-Location: /memory_entries?limit=20&order=created_at.desc&select=%2A\r\n\
-         Content-Profile: security_service\r\nServer: cloudflare\r\nCF-Ray: 8f14e45fceea467f-FRA\r\n\
-         sb-gateway-version: 1\r\nsb-project-ref: newnewnewnewnewnewne\r\nAccess-Control-Allow-Origin: *\r\n\
-         Vary: Accept-Encoding\r\nStrict-Transport-Security: max-age=31536000; includeSubDomains; preload\r\n",
-    )
-}
-
-/// How the client reached the proxy.
-pub(crate) fn public() -> PublicName {
-    PublicName { authority: "api.example.test".parse().ok(), is_secure: false }
 }

@@ -1,7 +1,7 @@
 //! The credentials of a request, each classified once: identify and rewrite both work with the result.
 
 use http::HeaderMap;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderName};
 
 use super::keyring::{Keyring, Role};
 use super::query;
@@ -88,15 +88,9 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// [`HeaderValue::to_str`], faster for what is as long as a token: a value's bytes are visible or a tab anyway, or they are no ASCII.
-fn text(value: &HeaderValue) -> Option<&str> {
-    let bytes = value.as_bytes();
-    if bytes.is_ascii() { std::str::from_utf8(bytes).ok() } else { None }
-}
-
 fn bearer<'a>(headers: &'a HeaderMap, keyring: &Keyring) -> Bearer<'a> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Bearer::Absent };
-    let Some((scheme, token)) = text(value).and_then(|value| value.split_once(' ')) else {
+    let Some((scheme, token)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else {
         return Bearer::Other;
     };
     // The scheme is case-insensitive (RFC 9110 11.1).
@@ -108,27 +102,5 @@ fn bearer<'a>(headers: &'a HeaderMap, keyring: &Keyring) -> Bearer<'a> {
         Some(role) => Bearer::Key(role),
         None if token.starts_with("sb_") => Bearer::UnknownKey,
         None => Bearer::Token(token),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_text_is_what_the_value_itself_says(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
-                prop_assert_eq!(text(&value), value.to_str().ok());
-            }
-        }
-
-        #[test]
-        fn so_is_one_of_ascii(bytes in "[\\t -~]{0,40}") {
-            let value = HeaderValue::from_str(&bytes).unwrap();
-            prop_assert_eq!(text(&value), Some(bytes.as_str()));
-        }
     }
 }
