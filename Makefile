@@ -3,15 +3,15 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check fuzz fuzz-briefly build bench bench-verify check clean
+.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check instructions fuzz fuzz-briefly build bench bench-verify check clean
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: ## two real projects, real users, one number that moves them (DEMO_EXIT=1: end after the script)
 	@demo/run.sh
 
-test: fmt lint k8s alerts unit fuzz-briefly e2e image-check ## everything that must pass: format, lints, manifests, alerts, unit, property, integration and end-to-end tests, the image's program
+test: fmt lint k8s alerts unit fuzz-briefly e2e image-check instructions ## everything that must pass: format, lints, manifests, alerts, unit, property, integration and end-to-end tests, the image's program, what a request costs
 
 ci: test ## what .ci/run runs
 
@@ -19,7 +19,7 @@ fmt: ## formatting
 	$(CARGO) fmt --all -- --check
 
 lint: ## lints, warnings are errors
-	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --all-targets --features instructions --locked -- -D warnings
 
 unit: ## unit, property and integration tests
 	$(CARGO) test --locked
@@ -47,6 +47,10 @@ rules: ## writes the alerts in the form of the Prometheus operator
 
 image-check: ## the image's program: static, small, serving in an empty root (IMAGE_PROGRAM: this one, not a new one)
 	tests/image/check.sh $(IMAGE_PROGRAM)
+
+# Built as the image's program is, so that its dependencies are built once for both.
+instructions: ## what the pure path costs, in instructions and allocations, against benches/instructions/figures.txt (WRITE=1: writes them anew)
+	benches/instructions/run.py $(if $(WRITE),--write)
 
 build: ## the release binary
 	$(CARGO) build --release --locked

@@ -3,7 +3,6 @@
 
 #![expect(missing_docs, reason = "criterion's macro makes a public function without one")]
 
-use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -35,7 +34,7 @@ fn settings(percentage: u8, pins: usize) -> Settings {
         pins: (0..pins).map(|n| (format!("pinned-{n}"), Side::New)).collect(),
         rules: Vec::new(),
         wanted: Wanted::default(),
-        domains: HashMap::new(),
+        domains: Default::default(),
         override_token: None,
         owners: Owners::from_fn(|_| Owner::Rollout),
     }

@@ -92,14 +92,24 @@ impl Context {
     }
 }
 
-/// Fills the place with the last hex digits of a number.
-fn write_hex(place: &mut [u8], mut number: u128) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for digit in place.iter_mut().rev() {
-        *digit = DIGITS[(number & 0xf) as usize];
-        number >>= 4;
+/// Fills the place, whose length is even, with the last hex digits of a number.
+pub fn write_hex(place: &mut [u8], number: u128) {
+    for (digits, byte) in place.rchunks_exact_mut(2).zip(number.to_le_bytes()) {
+        digits.copy_from_slice(&HEX[usize::from(byte)]);
     }
 }
+
+/// Each byte's two digits.
+const HEX: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [DIGITS[byte >> 4], DIGITS[byte & 0xf]];
+        byte += 1;
+    }
+    table
+};
 
 /// Lower-case hex digits, no more than 32 of them.
 fn hex(digits: &[u8]) -> Option<u128> {
@@ -259,6 +269,15 @@ mod tests {
         fn reading_what_was_written_gives_the_same(trace in 1_u128.., span in 1_u64.., is_sampled: bool) {
             let context = Context { trace, span, is_sampled };
             prop_assert_eq!(Context::parse(context.header().as_bytes()), Some(context));
+        }
+
+        #[test]
+        fn hex_is_what_formatting_makes_of_it(number: u128) {
+            let mut text = [0; 32];
+            write_hex(&mut text, number);
+            prop_assert_eq!(std::str::from_utf8(&text).unwrap(), format!("{number:032x}"));
+            write_hex(&mut text[30..], number);
+            prop_assert_eq!(std::str::from_utf8(&text[30..]).unwrap(), format!("{:02x}", number & 0xff));
         }
 
         #[test]

@@ -1,7 +1,6 @@
 //! From typed values to the snapshot and the start-up settings. What single values can't show is checked here: what
 //! two keys say together.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -222,7 +221,7 @@ fn identify(merged: &Merged) -> identify::Settings {
 }
 
 fn decide(merged: &Merged) -> decide::Settings {
-    let mut pins = HashMap::new();
+    let mut pins = foldhash::HashMap::default();
     for side in Side::ALL {
         let keys = merged.texts(&format!("rollout.pins.{side}"));
         pins.extend(keys.iter().map(|key| (key.clone(), side)));
@@ -248,7 +247,7 @@ fn decide(merged: &Merged) -> decide::Settings {
         rules,
         domains: match merged.value("rollout.domains") {
             Typed::Caps(caps) => caps.iter().map(|(schema, cap)| (schema.clone(), *cap)).collect(),
-            _ => HashMap::new(),
+            _ => foldhash::HashMap::default(),
         },
         override_token: merged.secrets("rollout.override_token").first().cloned(),
         owners: Owners::from_fn(|route| owner(merged, route)),

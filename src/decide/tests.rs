@@ -16,10 +16,10 @@ fn settings(percentage: &str) -> Settings {
         hash: Hash::Sha256,
         service_role: Side::Old,
         anonymous: Anonymous::Sticky,
-        pins: HashMap::new(),
+        pins: HashMap::default(),
         rules: Vec::new(),
         wanted: Wanted::default(),
-        domains: HashMap::new(),
+        domains: HashMap::default(),
         override_token: None,
         owners: Owners::from_fn(|route| match route {
             Route::Rest => Owner::Rollout,

@@ -4,8 +4,9 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use quick_cache::Weighter;
-use quick_cache::unsync::Cache;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
 
 use super::claims::{self, TokenFacts, Wanted};
 
@@ -24,7 +25,8 @@ impl Weighter<Box<str>, Arc<TokenFacts>> for ByBytes {
     }
 }
 
-type Entries = Cache<Box<str>, Arc<TokenFacts>, ByBytes>;
+/// A whole token is hashed each time it comes: so by a hash that takes 16 bytes at a time, with a seed that nobody outside knows.
+type Entries = Cache<Box<str>, Arc<TokenFacts>, ByBytes, RandomState>;
 
 /// A bounded map from token to its facts. Belongs to one worker; nobody waits for it.
 #[derive(Debug)]
@@ -34,7 +36,8 @@ pub struct TokenCache {
 }
 
 fn empty(entries: usize) -> Entries {
-    Cache::with_weighter(entries, entries as u64, ByBytes)
+    let lifecycle = DefaultLifecycle::default();
+    Cache::with(entries, entries as u64, ByBytes, RandomState::default(), lifecycle)
 }
 
 impl TokenCache {

@@ -1,12 +1,15 @@
 //! The credentials of a request, each classified once: identify and rewrite both work with the result.
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
+use http::header::{self, HeaderName};
 
 use super::keyring::{Keyring, Role};
 use super::query;
 
 /// The name of the API key, as header and as query parameter.
 pub const APIKEY: &str = "apikey";
+/// The same as a header's name, made once.
+pub const APIKEY_HEADER: HeaderName = HeaderName::from_static(APIKEY);
 
 /// An API key as it was presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +56,9 @@ impl<'a> Credentials<'a> {
             Some(role) => ApiKey::Known(role),
             None => ApiKey::Unknown,
         };
-        let header =
-            headers.get(APIKEY).map_or(ApiKey::Absent, |value| classify(value.to_str().ok()));
+        let header = headers
+            .get(APIKEY_HEADER)
+            .map_or(ApiKey::Absent, |value| classify(value.to_str().ok()));
         let query = query
             .and_then(|query| query::value(query, APIKEY))
             .map_or(ApiKey::Absent, |value| classify(Some(&value)));

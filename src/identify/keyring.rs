@@ -1,8 +1,7 @@
 //! The API keys of both projects, and the exact, role-preserving swap between them
 //! (`supabase-wire.md` 1.3, trap 3: never promote, never guess).
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +44,8 @@ pub struct Keyring {
     /// What to do with a key that is not here.
     pub unknown: UnknownKeys,
     roles: HashMap<Secret, Role>,
+    /// The different lengths of the keys. A user's token nearly always has another one, and need not be hashed to be none of them.
+    lengths: Vec<usize>,
     sent: Pair<[Option<SentKey>; 2]>,
 }
 
@@ -88,15 +89,21 @@ impl Keyring {
                     if ring.roles.insert(key.clone(), role).is_some_and(|known| known != role) {
                         return Err(RoleConflict);
                     }
+                    ring.lengths.push(key.expose().len());
                 }
             }
         }
+        ring.lengths.sort_unstable();
+        ring.lengths.dedup();
         Ok(ring)
     }
 
     /// The role of a key of either project; `None` when the key is unknown.
     #[must_use]
     pub fn role(&self, key: &str) -> Option<Role> {
+        if !self.lengths.contains(&key.len()) {
+            return None;
+        }
         self.roles.get(key).copied()
     }
 

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use memchr::memchr2_iter;
 use percent_encoding::percent_decode_str;
 
 /// The decoded value of the first parameter of this name.
 #[must_use]
 pub fn value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
-    let (_, raw) = parameters(query).find(|(key, _)| decode(key) == name)?;
+    let (_, raw) = parameters(query).find(|(key, _)| is(key, name))?;
     Some(decode(query.get(raw)?))
 }
 
@@ -17,7 +18,7 @@ pub fn value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
 pub fn replace(query: &str, name: &str, new_value: &str) -> Option<String> {
     let mut replaced = String::with_capacity(query.len() + new_value.len());
     let mut copied = 0;
-    for (_, raw) in parameters(query).filter(|(key, _)| decode(key) == name) {
+    for (_, raw) in parameters(query).filter(|(key, _)| is(key, name)) {
         replaced.push_str(query.get(copied..raw.start)?);
         replaced.push_str(new_value);
         copied = raw.end;
@@ -27,13 +28,30 @@ pub fn replace(query: &str, name: &str, new_value: &str) -> Option<String> {
 
 /// Each parameter's raw name and where its raw value stands. A parameter without `=` has no value.
 fn parameters(query: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
-    let mut start = 0;
-    query.split('&').filter_map(move |parameter| {
-        let end = start + parameter.len();
-        start = end + 1;
-        let (key, value) = parameter.split_once('=')?;
-        Some((key, end - value.len()..end))
+    let mut marks = memchr2_iter(b'&', b'=', query.as_bytes());
+    let mut next = Some(0);
+    std::iter::from_fn(move || {
+        loop {
+            let (start, mut equals) = (next?, None);
+            next = None;
+            let mut end = query.len();
+            for at in marks.by_ref() {
+                if query.as_bytes().get(at) == Some(&b'&') {
+                    (end, next) = (at, Some(at + 1));
+                    break;
+                }
+                equals = equals.or(Some(at));
+            }
+            if let Some(equals) = equals {
+                return Some((query.get(start..equals)?, equals + 1..end));
+            }
+        }
     })
+}
+
+/// Whether a raw name says this one. Decoding never makes a text longer.
+fn is(raw: &str, name: &str) -> bool {
+    raw.len() >= name.len() && decode(raw) == name
 }
 
 fn decode(raw: &str) -> Cow<'_, str> {
@@ -65,6 +83,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn parameters_are_what_splitting_makes_of_them(query in "([a-c]|=|&|%61|%|\\+|é){0,12}") {
+            let found: Vec<_> = parameters(&query).map(|(key, value)| (key, &query[value])).collect();
+            let split: Vec<_> = query.split('&').filter_map(|part| part.split_once('=')).collect();
+            prop_assert_eq!(&found, &split);
+            for name in ["a", "b", "é", "", " ", "ab"] {
+                let plain = split.iter().find(|(key, _)| decode(key) == name).map(|(_, value)| decode(value));
+                prop_assert_eq!(value(&query, name), plain);
+            }
+        }
+
         #[test]
         fn replacing_touches_only_the_named_values(parts in prop::collection::vec("[a-c]{1,2}(=[a-c%+é]{0,4})?", 0..6)) {
             let query = parts.join("&");

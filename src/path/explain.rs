@@ -152,7 +152,7 @@ fn request(question: &Question, path: &str) -> Result<Asked, NoAnswer> {
         headers.insert(ACCEPT_PROFILE, profile.clone());
         headers.insert(CONTENT_PROFILE, profile);
     }
-    Ok(Asked { route, method, target, headers, body: None, names: None, upgrade: None })
+    Ok(Asked::bare(route, method, target, headers))
 }
 
 fn rewritten(

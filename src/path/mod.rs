@@ -9,6 +9,7 @@ pub mod explain;
 mod forward;
 pub mod layers;
 pub mod published;
+pub mod pure;
 mod realtime;
 pub mod refusal;
 mod restore;
@@ -18,9 +19,9 @@ mod tokens;
 mod traced;
 pub mod worker;
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use crate::http1::incoming::{Incoming, OnUpgrade};
 use bytes::Bytes;
@@ -32,23 +33,20 @@ use ipnet::IpNet;
 use crate::accept::listener::Place;
 use crate::accept::request;
 use crate::accept::wire::Wire;
-use crate::decide::{Belongs, Decision, Question, decide};
+use crate::decide::{Belongs, Decision};
 use crate::forward::request_body::{BodyFault, Share};
-use crate::identify::claims;
-use crate::identify::client_address::{client_address, is_secure};
-use crate::identify::credentials::Credentials;
-use crate::identify::keyring::UnknownKeys;
-use crate::identify::{Identity, identify};
+use crate::identify::Identity;
+use crate::identify::client_address::is_secure;
 use crate::observe::metrics::Held;
 use crate::realtime as rooms;
 use crate::restore::cors;
 use crate::restore::headers::PublicName;
-use crate::rewrite::headers::{self, OVERRIDE_SIDE, OVERRIDE_TOKEN};
+use crate::rewrite::functions;
+use crate::rewrite::headers;
 use crate::rewrite::keys::KeyPlaces;
 use crate::rewrite::rest::{Asked as RestAsked, Resource, resolve};
-use crate::rewrite::{functions, storage as buckets};
+use crate::rewrite::storage::Endpoint;
 use crate::route::Route;
-use crate::side::Side;
 use crate::snapshot::Snapshot;
 use crate::trace::{Sampler, TRACEPARENT, Trace};
 use body::{AnswerBody, Record, Source};
@@ -73,7 +71,7 @@ pub struct Client {
 struct About {
     method: Method,
     origin: Option<HeaderValue>,
-    public: PublicName,
+    reached: Reached,
     /// The request has a body; one that is refused is answered before it is read.
     has_body: bool,
     /// The answer is a preflight's, with CORS headers of its own.
@@ -82,6 +80,24 @@ struct About {
     trace: Trace,
     /// Random bits of this request: its id, its trace, its bucket if nobody asks.
     random: u128,
+}
+
+/// How the client reached the proxy, as it said. Its name is read where an answer has need of it, and few have.
+#[derive(Debug)]
+struct Reached {
+    /// In the target: over HTTP/2, or in a target as proxies get them.
+    authority: Option<Authority>,
+    host: Option<HeaderValue>,
+    /// Whether over TLS.
+    is_secure: bool,
+}
+
+impl Reached {
+    fn public(&self) -> PublicName {
+        let host = || self.host.as_ref()?.to_str().ok()?.parse().ok();
+        let authority = self.authority.clone().or_else(host);
+        PublicName { authority, is_secure: self.is_secure }
+    }
 }
 
 /// A request that was accepted.
@@ -97,6 +113,8 @@ struct Asked {
     names: Option<Names>,
     /// There for a WebSocket.
     upgrade: Option<OnUpgrade>,
+    /// Where in storage it leads, once somebody has asked.
+    endpoint: OnceCell<Endpoint>,
 }
 
 /// A body that was read, and what it takes of the worker's memory.
@@ -168,8 +186,9 @@ impl Path {
         &mut self,
         request: Request<Incoming>,
     ) -> Result<(http::response::Parts, Source), Stop> {
-        let mut asked = self.accept(request).await?;
+        let mut asked = self.accept(request)?;
         let caller = self.identify(&asked);
+        self.read_names(&mut asked, &caller).await?;
         if let Some(upgrade) = asked.take_realtime_upgrade() {
             return Ok(self.open_realtime(upgrade, asked, caller)?);
         }
@@ -181,7 +200,7 @@ impl Path {
     }
 
     /// Phase 1.
-    async fn accept(&mut self, mut request: Request<Incoming>) -> Result<Asked, Stop> {
+    fn accept(&mut self, mut request: Request<Incoming>) -> Result<Asked, Stop> {
         if let Some(refused) = self.client.wire.refused() {
             return Err(refused.into());
         }
@@ -206,45 +225,18 @@ impl Path {
         let target =
             parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"));
         let (headers, body) = (parts.headers, Some(body));
-        let mut asked = Asked { route, method, target, headers, body, names: None, upgrade };
-        self.read_names(&mut asked).await?;
-        Ok(asked)
+        let (names, endpoint) = (None, OnceCell::new());
+        Ok(Asked { route, method, target, headers, body, names, upgrade, endpoint })
     }
 
     /// Phase 2.
     fn identify(&self, asked: &Asked) -> Caller {
-        let Snapshot { identify: settings, keyring, decide, accept, .. } = &**self.snapshot;
-        let credentials = Credentials::of(&asked.headers, asked.target.query(), keyring);
-        // A stranger is about to be refused; it shall not push out anybody's token before.
-        let is_refused = credentials.has_unknown_key() && keyring.unknown == UnknownKeys::Refuse;
-        let mut read = |token: &str| match is_refused {
-            true => Arc::new(claims::read(token, &decide.wanted)),
-            false => self.worker.tokens.read(token, &decide.wanted),
-        };
-        let query = asked.target.query();
-        let identity = identify(&asked.headers, query, &credentials, settings, keyring, &mut read);
-        let address = client_address(self.client.peer, &asked.headers, &accept.trusted_proxies);
-        Caller { identity, keys: KeyPlaces::of(&credentials), address }
+        asked.caller(&self.snapshot, &self.worker.tokens, self.client.peer)
     }
 
     /// Phase 3.
     fn decide(&mut self, asked: &Asked, caller: &Caller) -> Decision {
-        let override_side = text(&asked.headers, &OVERRIDE_SIDE).and_then(Side::parse);
-        let override_token = text(&asked.headers, &OVERRIDE_TOKEN).unwrap_or_default();
-        // The domain is asked for its cap alone.
-        let has_caps = !self.snapshot.decide.domains.is_empty();
-        let resource = if has_caps { asked.resource(&self.snapshot) } else { None };
-        let domain = resource.and_then(|resource| resource.domain());
-        let question = Question {
-            identity: &caller.identity,
-            route: asked.route,
-            belongs: asked.belongs(&self.snapshot),
-            domain,
-            override_ask: override_side.map(|side| (side, override_token)),
-            client: caller.address,
-            random: self.about.random as u32,
-        };
-        let decision = decide(&question, &self.snapshot.decide);
+        let decision = asked.decide(&self.snapshot, caller, self.about.random as u32);
         let finished = &mut self.record.finished;
         finished.side = Some(decision.side);
         finished.reason = Some(decision.reason);
@@ -289,7 +281,7 @@ impl Asked {
         let tail = self.route.tail(self.target.path());
         match self.route {
             Route::Functions => functions::belongs(&snapshot.rewrite.functions, tail),
-            Route::Storage => buckets::belongs(&snapshot.rewrite.storage, &self.storage()),
+            Route::Storage => self.endpoint().belongs(&snapshot.rewrite.storage, &self.storage()),
             Route::Realtime => rooms::belongs(&snapshot.realtime, tail),
             Route::Rest | Route::Auth | Route::Graphql => Belongs::ToRoute,
         }
@@ -313,17 +305,12 @@ impl About {
         sampler: Option<Sampler>,
     ) -> Self {
         let random = rand::random();
-        let host = || {
-            request
-                .headers()
-                .get(header::HOST)
-                .and_then(|host| host.to_str().ok()?.parse::<Authority>().ok())
-        };
         Self {
             method: request.method().clone(),
             origin: request.headers().get(header::ORIGIN).cloned(),
-            public: PublicName {
-                authority: request.uri().authority().cloned().or_else(host),
+            reached: Reached {
+                authority: request.uri().authority().cloned(),
+                host: request.headers().get(header::HOST).cloned(),
                 is_secure: is_secure(client.peer, request.headers(), trusted, client.is_secure),
             },
             has_body: !http_body::Body::is_end_stream(request.body()),

@@ -19,7 +19,7 @@ use crate::observe::ErrorCode;
 use crate::restore::encoding::decode;
 use crate::restore::headers::{restore_cookies, restore_location};
 use crate::restore::{Settings, cors};
-use crate::rewrite::headers::{REQUEST_ID, strip_hop_by_hop};
+use crate::rewrite::headers::{REQUEST_ID, remove_where, strip_hop_by_hop};
 use crate::rewrite::rest::RestRestore;
 use crate::route::Route;
 
@@ -41,11 +41,10 @@ impl Path {
         if closes {
             parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        restore_location(
-            &mut parts.headers,
-            &self.snapshot.forward.projects[side].authority,
-            &self.about.public,
-        );
+        if parts.headers.contains_key(header::LOCATION) {
+            let project = &self.snapshot.forward.projects[side].authority;
+            restore_location(&mut parts.headers, project, &self.about.reached.public());
+        }
         restore_cookies(&mut parts.headers);
         if self.record.finished.route == Some(Route::Auth) && is_not_auths_own(&parts) {
             return self.auth_unavailable(&parts);
@@ -125,9 +124,11 @@ impl Path {
 
     /// `x-cutover-*`: only ever ours, and only when asked for.
     fn debug_headers(&self, headers: &mut HeaderMap) {
-        for name in [DEBUG_SIDE, DEBUG_REASON, DEBUG_BUCKET, DEBUG_EPOCH] {
-            headers.remove(name);
-        }
+        let ours = [DEBUG_SIDE, DEBUG_REASON, DEBUG_BUCKET, DEBUG_EPOCH];
+        let is_ours = |name: &str| {
+            name.starts_with("x-cutover-") && ours.iter().any(|ours| ours.as_str() == name)
+        };
+        remove_where(headers, is_ours, |_, _| {});
         if !self.snapshot.accept.debug_headers {
             return;
         }

@@ -57,6 +57,12 @@ pub(super) struct Undo {
 }
 
 impl Said {
+    /// Adds what is of this proxy's own making: the id, and the place in the trace.
+    pub(super) fn sign(&mut self, own: Own<'_>) {
+        self.headers.insert(REQUEST_ID, own.request_id.clone());
+        self.trace(&own.trace, own.trace.own);
+    }
+
     /// Names a place in the trace for the side. What a client has signed stays, its `traceparent` too.
     pub(super) fn trace(&mut self, trace: &Trace, place: Context) {
         if trace.parent.is_none() || !self.is_sealed {
@@ -73,8 +79,8 @@ impl Path {
         caller: &Caller,
         side: Side,
     ) -> Result<Said, Refusal> {
-        let About { public, request_id, trace, .. } = &self.about;
-        let own = Own { is_secure: public.is_secure, request_id, trace: *trace };
+        let About { reached, request_id, trace, .. } = &self.about;
+        let own = Own { is_secure: reached.is_secure, request_id, trace: *trace };
         self.worker.rewrite(&self.snapshot, asked, caller, side, own).await
     }
 }
@@ -100,8 +106,7 @@ impl Worker {
             let bearer = token.bearer().map_err(|_| Refusal::of(ErrorCode::Malformed))?;
             said.headers.insert(header::AUTHORIZATION, bearer);
         }
-        said.headers.insert(REQUEST_ID, own.request_id.clone());
-        said.trace(&own.trace, own.trace.own);
+        said.sign(own);
         Ok(said)
     }
 }
@@ -157,8 +162,8 @@ pub(super) fn say(
     let (rest, left_alone) = match translated {
         None => (None, false),
         Some(translated) => {
-            headers.remove(ACCEPT_PROFILE);
-            headers.remove(CONTENT_PROFILE);
+            let is_read = translated.profile_header == ACCEPT_PROFILE;
+            headers.remove(if is_read { CONTENT_PROFILE } else { ACCEPT_PROFILE });
             headers.insert(translated.profile_header, translated.profile);
             only_readable_encodings(&mut headers);
             (Some(translated.restore), translated.unknown_syntax)
@@ -183,7 +188,7 @@ struct Stored {
 impl Stored {
     fn of(snapshot: &Snapshot, asked: &Asked, side: Side) -> Result<Self, storage::Refused> {
         let settings = &snapshot.rewrite.storage;
-        let said = storage::translate(settings, &asked.storage(), side)?;
+        let said = asked.endpoint().translate(settings, &asked.storage(), side)?;
         let is_read = said.restore.reads_bodies(settings) || asked.elsewhere(snapshot).is_some();
         Ok(Self { said, is_read })
     }

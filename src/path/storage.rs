@@ -14,26 +14,25 @@ use super::refusal::Refusal;
 use super::restore::{Read, read};
 use super::{Asked, Caller, Names, Path};
 use crate::forward::request_body::{BodyFault, Share, collect};
-use crate::identify::credentials::Credentials;
 use crate::observe::ErrorCode;
 use crate::restore::encoding::decode;
-use crate::rewrite::keys::KeyPlaces;
-use crate::rewrite::storage::{self, Elsewhere, Restore};
+use crate::rewrite::storage::{self, Elsewhere, Endpoint, Restore};
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 
 impl Path {
     /// Reads a body that names what the bucket map renames or an owner has, bounded in bytes and time. All others stay where they are.
-    pub(super) async fn read_names(&mut self, asked: &mut Asked) -> Result<(), Refusal> {
+    pub(super) async fn read_names(
+        &mut self,
+        asked: &mut Asked,
+        caller: &Caller,
+    ) -> Result<(), Refusal> {
         let settings = &self.snapshot.rewrite.storage;
-        let tail = asked.route.tail(asked.target.path());
-        if asked.route != Route::Storage || !storage::needs_body(settings, &asked.method, tail) {
+        if asked.route != Route::Storage || !asked.needs_names(settings) {
             return Ok(());
         }
         // A stranger is about to be refused, and shall not take the room of those who aren't.
-        let credentials =
-            Credentials::of(&asked.headers, asked.target.query(), &self.snapshot.keyring);
-        KeyPlaces::of(&credentials).check(&self.snapshot.keyring)?;
+        caller.keys.check(&self.snapshot.keyring)?;
         let Some(mut body) = asked.body.take().filter(|body| !body.is_end_stream()) else {
             return Ok(());
         };
@@ -128,7 +127,9 @@ impl Path {
         timeout: Duration,
     ) -> (Parts, Source) {
         let settings = &self.snapshot.rewrite.storage;
-        restore.location(settings, &mut parts.headers, &self.about.public);
+        if parts.headers.contains_key(header::LOCATION) {
+            restore.location(settings, &mut parts.headers, &self.about.reached.public());
+        }
         let is_wanted = restore.wants_body(settings, parts.status, &parts.headers);
         if self.about.method == Method::HEAD || !is_wanted {
             return (parts, source);
@@ -187,8 +188,21 @@ impl Asked {
         }
     }
 
+    /// Where in storage it leads. Read once, whoever asks first.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        let tail = || self.route.tail(self.target.path());
+        self.endpoint.get_or_init(|| Endpoint::of(&self.method, tail()))
+    }
+
+    fn needs_names(&self, settings: &storage::Settings) -> bool {
+        let tail = self.route.tail(self.target.path());
+        self.endpoint().needs_body(settings, &self.method, tail)
+    }
+
     pub(super) fn elsewhere(&self, snapshot: &Snapshot) -> Option<Elsewhere> {
-        let is_storage = self.route == Route::Storage;
-        is_storage.then(|| storage::elsewhere(&snapshot.rewrite.storage, &self.storage())).flatten()
+        if self.route != Route::Storage {
+            return None;
+        }
+        self.endpoint().elsewhere(&snapshot.rewrite.storage, &self.storage())
     }
 }

@@ -22,7 +22,7 @@ impl Path {
         reason = "a span's beginning is a fact of the clock; asked only for requests that are recorded"
     )]
     pub(super) fn trace(&mut self, request: &Request<Incoming>, target: Option<&PathAndQuery>) {
-        let About { trace, public, .. } = &self.about;
+        let About { trace, reached, .. } = &self.about;
         if !trace.own.is_sampled {
             return;
         }
@@ -30,8 +30,8 @@ impl Path {
         let traced = Traced::new(*trace, request.headers(), SystemTime::now(), finished);
         self.record.traced = Some(Box::new(Traced {
             target: target.map(copied),
-            authority: public.authority.clone(),
-            is_secure: public.is_secure,
+            authority: reached.public().authority,
+            is_secure: reached.is_secure,
             version: request.version(),
             ..traced
         }));

@@ -1,10 +1,11 @@
 //! Cross-origin requests: the proxy answers preflights itself (they carry no user, so they can't be routed; trap 14) and
 //! replaces the upstream's headers, because two `Access-Control-Allow-Origin` are worse than none.
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method};
 
 use super::Cors;
+use crate::rewrite::headers::remove_where;
 
 /// What scripts may read of a response (`supabase-wire.md` 1.4), and the proxy's own.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
@@ -48,14 +49,7 @@ pub fn preflight(cors: &Cors, asked: &HeaderMap) -> HeaderMap {
 
 /// Replaces whatever the upstream said about cross-origin use by what this proxy says. `origin` is the request's.
 pub fn apply(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
-    let upstream: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("access-control-"))
-        .cloned()
-        .collect();
-    for name in upstream {
-        headers.remove(name);
-    }
+    remove_where(headers, |name| name.starts_with("access-control-"), |_, _| {});
     if !cors.origins.is_empty() {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }

@@ -3,7 +3,8 @@
 
 use http::{HeaderMap, HeaderName, header};
 
-use crate::identify::credentials::{APIKEY, ApiKey, Bearer, Credentials};
+use super::headers::has_repeated;
+use crate::identify::credentials::{APIKEY, APIKEY_HEADER, ApiKey, Bearer, Credentials};
 use crate::identify::keyring::{Keyring, Role, UnknownKeys};
 use crate::identify::query;
 use crate::side::Side;
@@ -90,11 +91,13 @@ pub fn swap(
 ) -> Result<Option<String>, KeyRefused> {
     places.check(keyring)?;
     // The first one is the one that was looked at: a second one must not be what the side believes.
-    keep_first(headers, &HeaderName::from_static(APIKEY));
-    keep_first(headers, &header::AUTHORIZATION);
+    if has_repeated(headers) {
+        keep_first(headers, &APIKEY_HEADER);
+        keep_first(headers, &header::AUTHORIZATION);
+    }
     let key = |role| keyring.key_for(side, role).ok_or(KeyRefused::NoneForRole(role));
     if let Some(role) = places.header {
-        headers.insert(APIKEY, key(role)?.header.clone());
+        headers.insert(APIKEY_HEADER, key(role)?.header.clone());
     }
     if let Some(role) = places.bearer {
         headers.insert(header::AUTHORIZATION, key(role)?.bearer.clone());

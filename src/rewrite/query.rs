@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr3_iter;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// What an inserted name may carry raw: RFC 3986's unreserved characters, and `$`.
@@ -29,18 +30,27 @@ pub(crate) struct Param {
 
 /// The parameters of a query. PostgREST's reader separates at `&` and at `;`, so both do here.
 pub(crate) fn params(query: &str) -> impl Iterator<Item = Param> {
-    let mut start = 0;
-    query.split(['&', ';']).map(move |piece| {
-        let (from, end) = (start, start + piece.len());
-        start = end + 1;
-        match piece.find('=') {
-            Some(at) => Param {
-                key: Span { start: from, end: from + at },
-                value: Some(Span { start: from + at + 1, end }),
-            },
-            None => Param { key: Span { start: from, end }, value: None },
+    let mut marks = memchr3_iter(b'&', b';', b'=', query.as_bytes());
+    let mut next = Some(0);
+    std::iter::from_fn(move || {
+        let (start, mut equals) = (next?, None);
+        next = None;
+        let mut end = query.len();
+        for at in marks.by_ref() {
+            if query.as_bytes().get(at) != Some(&b'=') {
+                (end, next) = (at, Some(at + 1));
+                break;
+            }
+            equals = equals.or(Some(at));
         }
+        let key = Span { start, end: equals.unwrap_or(end) };
+        Some(Param { key, value: equals.map(|at| Span { start: at + 1, end }) })
     })
+}
+
+/// Whether a piece of a query says this name. Decoding never makes a text longer.
+pub(crate) fn is(query: &str, span: Span, name: &str) -> bool {
+    span.end - span.start >= name.len() && decode(query, span).is_some_and(|text| text == name)
 }
 
 /// Decodes a piece of a query (`+` is a space); `None` when it is no UTF-8.
@@ -140,6 +150,10 @@ impl<'q> Cursor<'q> {
     }
 
     pub(crate) fn skip_space(&mut self) {
+        let next = self.query.as_bytes().get(self.at);
+        if next.is_some_and(|byte| !matches!(byte, b' ' | b'\t' | b'+' | b'%')) {
+            return;
+        }
         while matches!(self.peek(), Some(b' ' | b'\t')) {
             self.bump();
         }
@@ -185,6 +199,30 @@ impl<'q> Cursor<'q> {
     }
 
     fn plain(&mut self) -> Result<Name<'q>, Unknown> {
+        match self.simple() {
+            Some(name) => Ok(name),
+            None => self.any_plain(),
+        }
+    }
+
+    /// Takes a name of ASCII letters, digits, `_` and `$` that nothing follows which could belong to it: nearly every name is one, and its
+    /// bytes are what they stand for.
+    fn simple(&mut self) -> Option<Name<'q>> {
+        let rest = self.query.as_bytes().get(self.at..self.end)?;
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
+        let length = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+        let may_go_on = |byte: &u8| matches!(byte, b'-' | b' ' | b'+' | b'%' | 0x80..);
+        if length == 0 || rest.get(length).is_some_and(may_go_on) {
+            return None;
+        }
+        let whole = Span { start: self.at, end: self.at + length };
+        let text = self.query.get(whole.start..whole.end)?;
+        self.at = whole.end;
+        Some(Name { text: Cow::Borrowed(text), whole, inner: whole })
+    }
+
+    /// Takes any other name without quotes.
+    fn any_plain(&mut self) -> Result<Name<'q>, Unknown> {
         let start = self.at;
         let mut end = start;
         let mut after_dash = true;
@@ -282,5 +320,46 @@ impl Splices {
         }
         out.push_str(raw.get(at..)?);
         Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_simple_name_is_read_as_any_other(query in "([a-c0_$]{1,3}|-|>| |%|%61|\\+|é|\"|\\.|,){0,6}") {
+            let whole = Span { start: 0, end: query.len() };
+            for start in (0..=query.len()).filter(|at| query.is_char_boundary(*at)) {
+                let (mut quick, mut slow) = [start; 2].map(|start| Cursor::new(&query, Span { start, ..whole })).into();
+                let read = |name: Result<Name<'_>, Unknown>| name.map(|name| (name.text.into_owned(), name.whole, name.inner));
+                prop_assert_eq!(read(quick.plain()), read(slow.any_plain()));
+                prop_assert!(slow.at == quick.at);
+            }
+        }
+
+        #[test]
+        fn parameters_are_what_splitting_makes_of_them(query in "([a-c]|=|&|;|%61|%|\\+|é){0,12}") {
+            let text = |span: Span| &query[span.start..span.end];
+            let found: Vec<_> =
+                params(&query).map(|param| (text(param.key), param.value.map(text))).collect();
+            let plain: Vec<_> = query
+                .split(['&', ';'])
+                .map(|piece| match piece.split_once('=') {
+                    Some((key, value)) => (key, Some(value)),
+                    None => (piece, None),
+                })
+                .collect();
+            prop_assert_eq!(found, plain);
+            for param in params(&query) {
+                for name in ["a", "ab", " ", "é", ""] {
+                    let plain = decode(&query, param.key).is_some_and(|key| key == name);
+                    prop_assert_eq!(is(&query, param.key, name), plain);
+                }
+            }
+        }
     }
 }

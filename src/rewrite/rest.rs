@@ -84,6 +84,8 @@ pub struct Resource<'m> {
     domain: Option<&'m str>,
     label: &'m str,
     line: Option<u32>,
+    /// Where the name stands in the path.
+    segment: Span,
 }
 
 impl<'m> Resource<'m> {
@@ -116,7 +118,7 @@ pub fn resolve<'m>(settings: &'m Settings, asked: &Asked<'_>) -> Resource<'m> {
     let map = &settings.map;
     let dialect = dialect(map, asked);
     let (kind, segment) = segment(asked.tail);
-    let unnamed = |domain, label| Resource { dialect, kind, domain, label, line: None };
+    let unnamed = |domain, label| Resource { dialect, kind, domain, label, line: None, segment };
     let name = segment.decode(asked.tail);
     let names = if kind == Kind::Function { map.functions() } else { map.tables() };
     let old = match dialect {
@@ -150,7 +152,9 @@ fn dialect<'m>(map: &'m SchemaMap, asked: &Asked<'_>) -> Dialect<'m> {
 fn segment(tail: &str) -> (Kind, Span) {
     let start = usize::from(tail.starts_with('/'));
     let end_of = |start: usize| {
-        tail.get(start..).and_then(|rest| rest.find('/')).map_or(tail.len(), |at| start + at)
+        let rest = tail.as_bytes().get(start..);
+        rest.and_then(|rest| rest.iter().position(|byte| *byte == b'/'))
+            .map_or(tail.len(), |at| start + at)
     };
     let end = end_of(start);
     if start == end {
@@ -165,7 +169,11 @@ fn segment(tail: &str) -> (Kind, Span) {
 
 impl Span {
     fn decode(self, path: &str) -> Option<Cow<'_, str>> {
-        percent_decode_str(path.get(self.start..self.end)?).decode_utf8().ok()
+        let raw = path.get(self.start..self.end)?;
+        match raw.as_bytes().contains(&b'%') {
+            false => Some(Cow::Borrowed(raw)),
+            true => percent_decode_str(raw).decode_utf8().ok(),
+        }
     }
 }
 
@@ -219,7 +227,8 @@ pub fn translate(
     asked: &Asked<'_>,
     side: Side,
 ) -> Result<Translated, Refusal> {
-    let to = Translation { settings, asked, kind: resource.kind };
+    let Resource { kind, segment, .. } = *resource;
+    let to = Translation { settings, asked, kind, segment };
     match (resource.dialect, side) {
         _ if resource.kind == Kind::Root => Ok(to.untouched()),
         (Dialect::Foreign, _) | (Dialect::Legacy, Side::Old) | (Dialect::Domain(_), Side::New) => {
@@ -235,6 +244,7 @@ struct Translation<'a> {
     settings: &'a Settings,
     asked: &'a Asked<'a>,
     kind: Kind,
+    segment: Span,
 }
 
 impl Translation<'_> {
@@ -254,8 +264,7 @@ impl Translation<'_> {
     /// A legacy request for new.
     fn for_new(&self) -> Result<Translated, Refusal> {
         let map = &self.settings.map;
-        let (_, segment) = segment(self.asked.tail);
-        let name = segment.decode(self.asked.tail);
+        let name = self.segment.decode(self.asked.tail);
         let names = if self.kind == Kind::Function { map.functions() } else { map.tables() };
         let place = name.as_deref().and_then(|name| names.to_new(name));
         if place.is_none() && self.settings.unmapped == Unmapped::Refuse {
@@ -280,14 +289,13 @@ impl Translation<'_> {
         }
         let query = scope.rewrite(map, Way::ToNew(schema));
         let own = name.as_deref().zip(place.map(|place| place.name));
-        Ok(self.changed(Side::New, schema, own, segment, query))
+        Ok(self.changed(Side::New, schema, own, query))
     }
 
     /// A request in the new dialect, for old.
     fn for_old(&self, schema: &str) -> Result<Translated, Refusal> {
         let map = &self.settings.map;
-        let (_, segment) = segment(self.asked.tail);
-        let name = segment.decode(self.asked.tail);
+        let name = self.segment.decode(self.asked.tail);
         let names = if self.kind == Kind::Function { map.functions() } else { map.tables() };
         let own = name.as_deref().and_then(|name| Some((name, names.to_old(schema, name)?)));
         match (own, self.settings.unmapped) {
@@ -296,14 +304,14 @@ impl Translation<'_> {
             (Some(_), _) => {
                 let scope = Scope::read(self.asked.query.unwrap_or_default());
                 let query = scope.rewrite(map, Way::ToOld(schema));
-                Ok(self.changed(Side::Old, map.legacy(), own, segment, query))
+                Ok(self.changed(Side::Old, map.legacy(), own, query))
             }
         }
     }
 
     /// Legacy names in the schema of compatibility views.
     fn compat(&self, compat: &str) -> Translated {
-        self.changed(Side::New, compat, None, Span { start: 0, end: 0 }, Rewritten::default())
+        self.changed(Side::New, compat, None, Rewritten::default())
     }
 
     fn changed(
@@ -311,13 +319,12 @@ impl Translation<'_> {
         side: Side,
         schema: &str,
         own: Option<(&str, &str)>,
-        segment: Span,
         query: Rewritten,
     ) -> Translated {
         let mut tail = Splices::default();
         let own = own.filter(|(client, sent)| client != sent);
         if let Some((_, sent)) = own {
-            tail.replace(segment, encode_segment(sent));
+            tail.replace(self.segment, encode_segment(sent));
         }
         let client = self.client();
         let map = &self.settings.map;
@@ -349,10 +356,9 @@ impl Translation<'_> {
     }
 
     fn unmapped(&self) -> Refusal {
-        let (_, segment) = segment(self.asked.tail);
         Refusal::Unmapped {
             schema: String::from_utf8_lossy(self.client().as_bytes()).into_owned(),
-            name: segment.decode(self.asked.tail).unwrap_or_default().into_owned(),
+            name: self.segment.decode(self.asked.tail).unwrap_or_default().into_owned(),
             is_function: self.kind == Kind::Function,
         }
     }

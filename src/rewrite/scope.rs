@@ -5,7 +5,7 @@
 //! and everything that mentions the embed still finds it. Only two kinds of mention have to change: of a
 //! spread, which can't have an alias, and of the target of an embed whose alias the client chose itself.
 
-use super::query::{Cursor, Name, Param, Span, Splices, Unknown, decode, encode_name, params};
+use super::query::{Cursor, Name, Param, Span, Splices, Unknown, encode_name, is, params};
 use super::schema::SchemaMap;
 use super::select::{DEPTH_MAX, Embed, embeds};
 
@@ -44,43 +44,50 @@ pub(crate) struct Rewritten {
 #[derive(Debug)]
 pub(crate) struct Scope<'q> {
     query: &'q str,
-    selects: Vec<Vec<Embed<'q>>>,
+    /// The embeds of the first, if there is one.
+    select: Option<Vec<Embed<'q>>>,
+    /// Those of the others.
+    repeated: Vec<Vec<Embed<'q>>>,
     unknown: bool,
 }
 
 impl<'q> Scope<'q> {
     /// Reads every `select` of a query. PostgREST uses the first; the others are translated like it.
     pub(crate) fn read(query: &'q str) -> Self {
-        let mut scope = Self { query, selects: Vec::new(), unknown: false };
+        let mut scope = Self { query, select: None, repeated: Vec::new(), unknown: false };
         for param in params(query) {
-            let Some(value) = param.value else { continue };
-            if decode(query, param.key).is_some_and(|key| key == "select") {
-                match embeds(query, value) {
-                    Ok(embeds) => scope.selects.push(embeds),
-                    Err(Unknown) => {
-                        scope.unknown = true;
-                        scope.selects.push(Vec::new());
-                    }
-                }
+            let Some(value) = param.value.filter(|_| is(query, param.key, "select")) else {
+                continue;
+            };
+            let embeds = embeds(query, value).unwrap_or_else(|Unknown| {
+                scope.unknown = true;
+                Vec::new()
+            });
+            match scope.select {
+                None => scope.select = Some(embeds),
+                Some(_) => scope.repeated.push(embeds),
             }
         }
         scope
     }
 
+    /// All embeds, in the order of the query.
+    fn embeds(&self) -> impl Iterator<Item = &Embed<'q>> {
+        self.select.iter().chain(&self.repeated).flatten()
+    }
+
     /// The targets of all embeds, as the client calls them.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &str> {
-        self.selects.iter().flatten().map(|embed| &*embed.target.text)
+        self.embeds().map(|embed| &*embed.target.text)
     }
 
     /// Says the query's names the other way.
     pub(crate) fn rewrite(&self, map: &SchemaMap, way: Way<'_>) -> Rewritten {
         let mut out = Rewritten { unknown: self.unknown, ..Rewritten::default() };
-        for select in &self.selects {
-            for embed in select {
-                rename_embed(map, way, embed, &mut out);
-            }
+        for embed in self.embeds() {
+            rename_embed(map, way, embed, &mut out);
         }
-        let Some(first) = self.selects.first() else { return out };
+        let Some(first) = &self.select else { return out };
         let nodes: Vec<Node<'_>> = first.iter().map(|embed| Node::new(map, way, embed)).collect();
         if nodes.iter().any(|node| node.new_target.is_some()) {
             let mentions = Mentions { query: self.query, nodes: &nodes };

@@ -4,7 +4,8 @@
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
 
-use quick_cache::unsync::Cache;
+use foldhash::fast::RandomState;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, Weighter};
 
 use super::{Published, Settings, Verdict, exchange};
@@ -90,7 +91,7 @@ impl Weighter<Key, Entry> for ByBytes {
     }
 }
 
-type Entries = Cache<Key, Entry, ByBytes>;
+type Entries = Cache<Key, Entry, ByBytes, RandomState>;
 
 /// A bounded map from token and side to what becomes of it. Belongs to one worker; nobody waits for it.
 #[derive(Debug)]
@@ -106,7 +107,8 @@ struct Inner {
 }
 
 fn empty(entries: usize) -> Entries {
-    Cache::with_weighter(entries, entries as u64, ByBytes)
+    let lifecycle = DefaultLifecycle::default();
+    Cache::with(entries, entries as u64, ByBytes, RandomState::default(), lifecycle)
 }
 
 impl Inner {

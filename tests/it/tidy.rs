@@ -112,6 +112,7 @@ const PURE: [&str; 51] = [
     "src/forward/frames.rs",
     "src/restore",
     "src/path/explain.rs",
+    "src/path/pure.rs",
     "src/path/rewrite.rs",
     "src/path/refusal.rs",
     "src/path/realtime/farewell.rs",

@@ -105,15 +105,8 @@ async fn handshake(
         keys: KeyPlaces::of(&credentials),
         address: facts.address,
     };
-    let mut asked = Asked {
-        route: Route::Realtime,
-        method: Method::GET,
-        target: target.clone(),
-        headers: headers.clone(),
-        names: None,
-        body: None,
-        upgrade: None,
-    };
+    let (target, headers) = (target.clone(), headers.clone());
+    let mut asked = Asked::bare(Route::Realtime, Method::GET, target, headers);
     let own = Own { is_secure: *is_secure, request_id, trace: *trace };
     let mut said = worker.rewrite(snapshot, &mut asked, &caller, side, own).await?;
     let headers = &mut said.headers;

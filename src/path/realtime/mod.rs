@@ -61,7 +61,7 @@ impl Path {
         let opening = Opening {
             target: asked.target,
             headers: asked.headers,
-            is_secure: self.about.public.is_secure,
+            is_secure: self.about.reached.is_secure,
             request_id: self.about.request_id.clone(),
             trace: self.about.trace,
         };

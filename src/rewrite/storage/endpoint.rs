@@ -57,9 +57,9 @@ pub(super) enum Kind {
     Other,
 }
 
-/// An endpoint with its names.
+/// An endpoint with its names. Read once for each request: whose it is, how it is said, and what its answer means all begin here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
+pub struct Endpoint {
     /// What is asked.
     pub(super) kind: Kind,
     /// Where the bucket stands in the path.
@@ -69,9 +69,9 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Reads the raw path below `/storage/v1`. A path that no endpoint has is [`Kind::Other`].
+    /// Reads the raw path below `/storage/v1`, of a request with this method. Any path is one, if only an unknown one.
     #[must_use]
-    pub(super) fn of(method: &Method, tail: &str) -> Self {
+    pub fn of(method: &Method, tail: &str) -> Self {
         let path = Path { tail };
         let (first, rest) = path.segment(0);
         let first = path.decoded(&first);

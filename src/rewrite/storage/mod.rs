@@ -1,7 +1,7 @@
 //! Storage: buckets and folders in the words of either side, and which side a thing belongs to (`supabase-wire.md` 5).
 //!
-//! [`belongs`] says whose a request is, [`translate`] says it the way its side does, and the [`Restore`] that comes with that says the
-//! answer back. Bodies are looked at only where they name what is renamed or owned ([`needs_body`]).
+//! [`Endpoint::belongs`] says whose a request is, [`Endpoint::translate`] says it the way its side does, and the [`Restore`] that comes with that says the
+//! answer back. Bodies are looked at only where they name what is renamed or owned ([`Endpoint::needs_body`]).
 
 mod body;
 pub mod buckets;
@@ -26,11 +26,12 @@ use crate::side::Side;
 use body::Meant;
 pub(crate) use body::say_cursor;
 use buckets::{BucketMap, Reading};
-use endpoint::{Endpoint, Kind};
+pub use endpoint::Endpoint;
+use endpoint::Kind;
 use mark::Purpose;
 
 pub(crate) use translate::say_raw;
-pub use translate::{Answer, Refused, Restore, Translated, translate};
+pub use translate::{Answer, Refused, Restore, Translated};
 
 /// The token of a signed upload, where a resumable one has it.
 const X_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
@@ -93,68 +94,120 @@ pub enum Elsewhere {
     MissingOrForeign,
 }
 
-/// Whether the body has to be read before the request can be decided and said.
+/// [`Endpoint::needs_body`] of a path that was not read yet.
 #[must_use]
 pub fn needs_body(settings: &Settings, method: &Method, tail: &str) -> bool {
-    let map = &settings.map;
-    if map.is_empty() && settings.owners.is_empty() {
-        return false;
-    }
-    let endpoint = Endpoint::of(method, tail);
-    let bucket = endpoint.bucket(tail);
-    let bucket = bucket.as_deref().unwrap_or_default();
-    match endpoint.kind {
-        Kind::List | Kind::ListV2 | Kind::SignMany | Kind::RemoveMany => map.has_folders(bucket),
-        Kind::ChangeBucket => method == Method::PUT && map.knows(bucket),
-        Kind::Copy | Kind::Move | Kind::CreateBucket => true,
-        _ => false,
-    }
+    Endpoint::of(method, tail).needs_body(settings, method, tail)
 }
 
-/// The side of what is asked for: the issuer of a signed URL or an upload, the owner of a bucket.
+/// [`Endpoint::belongs`] of a path that was not read yet.
 #[must_use]
 pub fn belongs(settings: &Settings, asked: &Asked<'_>) -> Belongs {
-    let endpoint = Endpoint::of(asked.method, asked.tail);
-    match (endpoint.kind, settings.s3) {
-        // Access keys are one project's.
-        (Kind::S3, Some(side)) => return Belongs::ToIssuer(side),
-        (Kind::UploadGoesOn | Kind::SignedRead | Kind::SignedUpload | Kind::UploadBegins, _) => {}
-        _ if settings.owners.is_empty() => return Belongs::ToRoute,
-        _ => {}
-    }
-    if let Some(side) = asked.issuer(settings, &endpoint) {
-        return Belongs::ToIssuer(side);
-    }
-    let meant = Meant::of(settings, &endpoint, asked).ok();
-    let owner = meant.and_then(|meant| meant.owner(settings));
-    match (owner, asked.is_issued(&endpoint)) {
-        (Some(side), _) => Belongs::ToOwner(side),
-        // What bears no mark was issued before there was a Cutover to mark it.
-        (None, true) => Belongs::ToIssuer(settings.owner.unwrap_or(Side::Old)),
-        (None, false) => Belongs::ToRoute,
-    }
+    Endpoint::of(asked.method, asked.tail).belongs(settings, asked)
 }
 
-/// Whether a read may be asked of the other side when its own doesn't have it: not where a setting or a mark says whose it is.
+/// [`Endpoint::elsewhere`] of a path that was not read yet.
 #[must_use]
 pub fn elsewhere(settings: &Settings, asked: &Asked<'_>) -> Option<Elsewhere> {
-    if !settings.fallback || settings.owner.is_some() {
-        return None;
+    Endpoint::of(asked.method, asked.tail).elsewhere(settings, asked)
+}
+
+/// [`Endpoint::translate`] of a path that was not read yet.
+///
+/// # Errors
+/// As there.
+pub fn translate(
+    settings: &Settings,
+    asked: &Asked<'_>,
+    side: Side,
+) -> Result<Translated, Refused> {
+    Endpoint::of(asked.method, asked.tail).translate(settings, asked, side)
+}
+
+/// What is asked at an endpoint: method and path are those that it was read from.
+impl Endpoint {
+    /// Whether the body has to be read before the request can be decided and said.
+    #[must_use]
+    pub fn needs_body(&self, settings: &Settings, method: &Method, tail: &str) -> bool {
+        let map = &settings.map;
+        if map.is_empty() && settings.owners.is_empty() {
+            return false;
+        }
+        match self.kind {
+            Kind::List | Kind::ListV2 | Kind::SignMany | Kind::RemoveMany => {
+                map.has_folders(&self.bucket(tail).unwrap_or_default())
+            }
+            Kind::ChangeBucket => {
+                method == Method::PUT && map.knows(&self.bucket(tail).unwrap_or_default())
+            }
+            Kind::Copy | Kind::Move | Kind::CreateBucket => true,
+            _ => false,
+        }
     }
-    if !matches!(*asked.method, Method::GET | Method::HEAD) {
-        return None;
+
+    /// The side of what is asked for: the issuer of a signed URL or an upload, the owner of a bucket.
+    #[must_use]
+    pub fn belongs(&self, settings: &Settings, asked: &Asked<'_>) -> Belongs {
+        match (self.kind, settings.s3) {
+            // Access keys are one project's.
+            (Kind::S3, Some(side)) => return Belongs::ToIssuer(side),
+            (
+                Kind::UploadGoesOn | Kind::SignedRead | Kind::SignedUpload | Kind::UploadBegins,
+                _,
+            ) => {}
+            _ if settings.owners.is_empty() => return Belongs::ToRoute,
+            _ => {}
+        }
+        if let Some(side) = asked.issuer(settings, self) {
+            return Belongs::ToIssuer(side);
+        }
+        let meant = Meant::of(settings, self, asked).ok();
+        let owner = meant.and_then(|meant| meant.owner(settings));
+        match (owner, asked.is_issued(self)) {
+            (Some(side), _) => Belongs::ToOwner(side),
+            // What bears no mark was issued before there was a Cutover to mark it.
+            (None, true) => Belongs::ToIssuer(settings.owner.unwrap_or(Side::Old)),
+            (None, false) => Belongs::ToRoute,
+        }
     }
-    let endpoint = Endpoint::of(asked.method, asked.tail);
-    let found = match endpoint.kind {
-        Kind::Read | Kind::Info => Elsewhere::Missing,
-        Kind::SignedRead => Elsewhere::MissingOrForeign,
-        _ => return None,
-    };
-    if asked.issuer(settings, &endpoint).is_some() {
-        return None;
+
+    /// Whether a read may be asked of the other side when its own doesn't have it: not where a setting or a mark says whose it is.
+    #[must_use]
+    pub fn elsewhere(&self, settings: &Settings, asked: &Asked<'_>) -> Option<Elsewhere> {
+        if !settings.fallback || settings.owner.is_some() {
+            return None;
+        }
+        if !matches!(*asked.method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let found = match self.kind {
+            Kind::Read | Kind::Info => Elsewhere::Missing,
+            Kind::SignedRead => Elsewhere::MissingOrForeign,
+            _ => return None,
+        };
+        if asked.issuer(settings, self).is_some() {
+            return None;
+        }
+        // Without owners nobody has it, and its names need not be read. None of these has a body that could be no JSON.
+        if settings.owners.is_empty() && asked.body.is_none() {
+            return Some(found);
+        }
+        let meant = Meant::of(settings, self, asked).ok()?;
+        meant.owner(settings).is_none().then_some(found)
     }
-    let meant = Meant::of(settings, &endpoint, asked).ok()?;
-    meant.owner(settings).is_none().then_some(found)
+
+    /// Says a request the way `side` does.
+    ///
+    /// # Errors
+    /// [`Refused`] when that side has no words for it, or it would hit what it does not mean.
+    pub fn translate(
+        &self,
+        settings: &Settings,
+        asked: &Asked<'_>,
+        side: Side,
+    ) -> Result<Translated, Refused> {
+        translate::translate(settings, self, asked, side)
+    }
 }
 
 impl Settings {

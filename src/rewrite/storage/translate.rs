@@ -96,23 +96,20 @@ pub enum Answer {
     UploadBegun,
 }
 
-/// Says a request the way `side` does.
-///
-/// # Errors
-/// [`Refused`] when that side has no words for it, or it would hit what it does not mean.
-pub fn translate(
+/// [`Endpoint::translate`].
+pub(super) fn translate(
     settings: &Settings,
+    endpoint: &Endpoint,
     asked: &Asked<'_>,
     side: Side,
 ) -> Result<Translated, Refused> {
-    let endpoint = Endpoint::of(asked.method, asked.tail);
     let kind = endpoint.kind;
     match kind {
         Kind::S3 if settings.s3.is_none() => return Err(Refused::S3),
         Kind::Foreign if settings.owner.is_none() => return Err(Refused::Foreign),
         _ => {}
     }
-    let meant = Meant::of(settings, &endpoint, asked)?;
+    let meant = Meant::of(settings, endpoint, asked)?;
     check(settings, kind, &meant, side)?;
     let words = words_of(meant.reading, side);
     let destination =
@@ -126,7 +123,7 @@ pub fn translate(
     let restore =
         Restore { side, words: back.as_ref().map(Words::back), answer: answer(kind, asked) };
     Ok(Translated {
-        tail: tail(settings, asked, &endpoint, words.as_ref()),
+        tail: tail(settings, asked, endpoint, words.as_ref()),
         query: unmarked_query(settings, asked, kind),
         headers,
         body: meant.say(kind, words.as_ref(), destination.as_ref()).map(Bytes::from),
