@@ -18,7 +18,7 @@ def of_wrk(text):
 def of_h2load(text):
     time, rate = re.search(r"finished in (\S+), ([\d.]+) req/s", text).groups()
     done, good, errored = map(int, re.search(r"started, (\d+) done, (\d+) succeeded, \d+ failed, (\d+) errored", text).groups())
-    return {"done": done, "secs": seconds_of(time), "rps": float(rate), "non2xx": done - good, "errors": errored}
+    return {"done": done, "secs": round(seconds_of(time), 6), "rps": float(rate), "non2xx": done - good, "errors": errored}
 
 
 def of_strace(text):
