@@ -32,6 +32,7 @@ class Bench:
 
     def __init__(self, options):
         self.options, self.rows = options, []
+        self.spare = options.spare  # seconds left for measurements that were disturbed
         for port in (OLD, NEW):
             if is_busy(port):
                 sys.exit(f"peers: port {port} is in use: is another comparison running?")
@@ -40,6 +41,7 @@ class Bench:
         for name, requests in request_sets().items():
             (LAB / "requests" / name).write_bytes(b"\0".join(requests))
         self.certificate()
+        self.load_core = options.load_core
         self.upstream = Process([str(LABTOOL), "upstream", str(OLD), str(NEW)], options.load_core)
         try:
             wait_port(OLD, self.upstream)
@@ -77,18 +79,20 @@ class Bench:
         """One row: the generator's own figures, and the peer's processor time for each answer. Again, when other programs took part of the machine."""
         for attempt in range(self.options.tries):
             self.wait_quiet()
+            start = time.time()
             row = self.attempt(peer, command, parse, env)
             if row is None:
-                print(f"  {peer.name} {phase}: no figures", file=sys.stderr)
+                print(f"peers: {peer.name}: {phase}: no figures", file=sys.stderr)
                 return None
-            if not row["disturbed"]:
+            if not row["disturbed"] or self.spare <= 0:
                 break
+            self.spare -= time.time() - start
         self.record(peer=peer.name, phase=phase, round=round_, attempt=attempt, **row, **more)
         return row
 
     def attempt(self, peer, command, parse, env):
         own, before, busy, start = sum(os.times()[:4]), all_processes(), processor(), time.time()
-        generator = subprocess.Popen(pinned(self.options.load_core, command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        generator = subprocess.Popen(pinned(self.load_core, command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                      text=True, env=os.environ | (env or {}), start_new_session=True)
         try:
             text, _ = generator.communicate(timeout=90)
@@ -140,6 +144,24 @@ class Bench:
                 self.load(peer, f"realtime{vsn}-{kind}", round_, f"realtime{vsn}", seconds, 32, "realtime",
                           join=join_frame(vsn, users(1)[0]), say=say_frame(vsn, kind))
 
+    def two(self, peer, round_, seconds):
+        """The same peer with one worker and with two, while it, the generator and the upstreams may all use both cores."""
+        cores, workers = {int(core) for core in (self.options.load_core, self.options.proxy_core)}, peer.threads
+        self.load_core = ",".join(map(str, sorted(cores)))
+        os.sched_setaffinity(self.upstream.child.pid, cores)
+        try:
+            for count in (1, 2):
+                peer.threads = count
+                peer.start(self.load_core)
+                try:
+                    self.load(peer, "warm", round_, "get1k", 0.3)
+                    self.load(peer, f"two-{count}", round_, "get1k", seconds)
+                finally:
+                    peer.stop()
+        finally:
+            peer.threads, self.load_core = workers, self.options.load_core
+            os.sched_setaffinity(self.upstream.child.pid, {int(self.load_core)})
+
     def memory(self, peer, count):
         """Resident memory of a fresh process, and with `count` kept-alive connections after one request on each."""
         idle = peer.process.resident_mb()
@@ -171,7 +193,7 @@ class Bench:
         for until in (FIRST_COUNT, LAST_COUNT):
             row = self.attempt(peer, generator(peer, "many", secs=85, count=until - done), last_line, None)
             if row is None or row["errors"] or row["non2xx"]:
-                return
+                raise RuntimeError("requests failed")
             done += row["done"]
             sizes[until] = peer.process.resident_mb()
         self.record(peer=peer.name, phase="flat-memory", round=0, first_mb=sizes[FIRST_COUNT], last_mb=sizes[LAST_COUNT], requests=done, users=MANY_USERS)

@@ -78,7 +78,7 @@ class Report(unittest.TestCase):
         self.assertIsNone(target.judge(report.Figures([row("ours", "get1k", cpu_us=1.0)])))
 
     def test_two_cores_are_counted_by_processor_time(self):
-        figures = report.Figures([row("ours", "get1k", cpu_us=10.0), row("ours", "two", cpu_us=10.5)])
+        figures = report.Figures([row("ours", "two-1", cpu_us=10.0), row("ours", "two-2", cpu_us=10.5)])
         self.assertAlmostEqual(report.two_cores(figures, "ours"), 1.905, 3)
 
     def test_the_floor_is_no_peer_to_be_beaten(self):
