@@ -87,7 +87,7 @@ def progress(text):
 class Run:
     def __init__(self, o, peers):
         self.o, self.peers, self.bench = o, peers, Bench(o)
-        self.started, self.sides, self.faults = time.time(), {}, {}
+        self.started, self.sides = time.time(), {}
 
     def started_peer(self, peer):
         """Whether it serves; what kept it from it is noted."""
@@ -100,7 +100,7 @@ class Run:
             return False
 
     def fault(self, peer, text):
-        self.faults.setdefault(peer.name, []).append(text)
+        self.bench.record(peer=peer.name, phase="fault", round=0, text=text)
         print(f"peers: {peer.name}: {text}", file=sys.stderr)
 
     def check(self):
@@ -139,6 +139,13 @@ class Run:
         if "changes" in self.o.phases and any(peer.name == "ours" for peer in self.peers):
             progress(f"[{time.time() - self.started:4.0f} s] 200 changes by file, 200 by the admin API")
             self.bench.changes(CHANGES)
+
+    def failed_requests(self):
+        """Requests that failed under load are a fault, however fast they did."""
+        for row in list(self.bench.rows):
+            failed = row.get("errors", 0) + row.get("non2xx", 0)
+            if failed:
+                self.fault(Peer(row["peer"], {}), f"{row['phase']}: {failed} of {row.get('done')} requests failed")
 
     def alone(self, peer):
         """What needs a process of its own."""
@@ -193,23 +200,23 @@ class Run:
         return next((user for user, side in sides.items() if side == "new"), next(iter(sides), None))
 
 
-def made(o, rows, all_specs, checked):
+def made(rows, all_specs, checked):
     """The generated part of the page."""
     figures = report.Figures(rows)
-    versions = facts.versions()
-    family = lambda name: versions.get(name) or versions.get(name.split("-")[0])
-    lines = [f"Measured {facts.today()} on: {facts.machine()}. {'One round, short' if o.quick else f'{o.rounds} rounds, interleaved'}; each proxy has one worker on one core, "
-             "generator and upstreams have the other.", "",
-             f"Command: `{o.command or 'python3 benches/peers/bench.py'}`. " + ", ".join(f"{name} {versions[name]}" for name in ("rustc", "wrk", "h2load") if name in versions)
-             + ". Without a word to the contrary a figure is the least of the rounds: disturbances only add.", "",
+    run = figures.row("", "run")
+    versions = run.get("versions", {})
+    family = lambda name: versions.get(name) or versions.get(name.split("-")[0]) or ""
+    tools = ", ".join(f"{name} {versions[name]}" for name in ("rustc", "wrk", "h2load") if name in versions)
+    lines = [f"Measured {run.get('date')} on: {run.get('machine')}. {run.get('rounds')} round(s), interleaved{', short' if run.get('quick') else ''}; "
+             "each proxy has one worker on one core, generator and upstreams have the other.", "",
+             f"Command: `{run.get('command')}`. {tools}. Without a word to the contrary a figure is the least of the rounds: disturbances only add.", "",
              "| peer | version | job | command |", "|---|---|---|---|"]
     for name in figures.peers():
         spec = all_specs.get(name, {})
-        command = spec.get("cmd", "no proxy: the generator asks OLD itself").replace("{DIR}/", "").replace("{bin}/", "").replace("{here}/", "")
-        command = command.replace("{", "").replace("}", "").replace("-p DIR ", "").replace("XDG_DATA_HOME=DIR XDG_CONFIG_HOME=DIR ", "")
-        lines.append(f"| {name} | {family(name) or ''} | {spec.get('job', '')} | `{command}` |" if "cmd" in spec else f"| {name} | | none | {command} |")
+        command = f"`{report.command(spec['cmd'])}`" if "cmd" in spec else "the generator asks OLD itself"
+        lines.append(f"| {name} | {family(name)} | {spec.get('job', '')} | {command} |")
     lines += ["", "Checked before: 500 users on both sides, refreshed and broken tokens, profiles, keys, `Host`, unmapped tables, 64 KB bodies, TLS, ALPN, WebSockets. "
-              + checked, "", report.targets(figures), report.tables(figures, {n: s.get("job", "") for n, s in all_specs.items()}), report.quality(figures)]
+              + checked, "", report.targets(figures), report.tables(figures, {name: spec.get("job", "") for name, spec in all_specs.items()}), report.quality(figures)]
     return "\n".join(lines)
 
 
@@ -221,7 +228,7 @@ def no_paths(text):
 
 
 def finish(o, rows, all_specs, checked):
-    text = no_paths(made(o, rows, all_specs, checked))
+    text = no_paths(made(rows, all_specs, checked))
     if o.write:
         PAGE.write_text(report.put_between(PAGE.read_text(), text))
         print(f"wrote {PAGE.relative_to(ROOT)}")
@@ -233,7 +240,7 @@ def main():
     o = options()
     if o.report:
         rows = [json.loads(line) for file in o.report.split(",") for line in open(file)]
-        return finish(o, rows, specs(o), "")
+        return finish(o, rows, specs(o), report.passed(rows))
     if len(str(LAB)) > 70:
         sys.exit("peers: the path of LAB is too long for the sockets in it: choose a shorter one, LAB=…")
     if not LABTOOL.exists():
@@ -249,20 +256,24 @@ def main():
         else:
             peers.append(peer)
     run = Run(o, peers)
+    run.bench.record(peer="", phase="run", **facts.of_run(o))
     try:
         run.check()
         if not o.check_only:
             run.rounds()
+            run.failed_requests()
     finally:
         for peer in peers:
             peer.stop()
         run.bench.close()
     if not o.check_only:
-        passed = "All passed." if not run.faults else "Faults: " + "; ".join(f"{name}: {', '.join(texts)}" for name, texts in run.faults.items()) + "."
-        finish(o, run.bench.rows, all_specs, passed)
+        finish(o, run.bench.rows, all_specs, report.passed(run.bench.rows))
         progress(f"{time.time() - run.started:.0f} s")
-    return 1 if run.faults else 0
+    return 1 if any(row["phase"] == "fault" for row in run.bench.rows) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

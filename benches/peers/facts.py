@@ -38,7 +38,7 @@ def versions():
     commit = said("git", "describe", "--always", "--dirty", "--exclude=*").strip()
     envoy = next((LAB / "venv").glob("lib/python3*/site-packages/envoy/_bin/envoy"), "envoy")
     found = {
-        "ours": commit or "?",
+        "ours": "CUTOVER_BIN" if os.environ.get("CUTOVER_BIN") else commit or "?",
         "nginx": first_match(r"nginx/(\S+)", said("nginx", "-v"), ""),
         "haproxy": first_match(r"version (\S+?)[- ]", said("haproxy", "-v"), ""),
         "pingora": package.get("pingora", "?"),
@@ -52,5 +52,7 @@ def versions():
     return {name: version for name, version in found.items() if version}
 
 
-def today():
-    return time.strftime("%Y-%m-%d", time.gmtime())
+def of_run(options):
+    """What the page says of a run as a whole."""
+    return {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine(), "versions": versions(), "rounds": options.rounds,
+            "quick": options.quick, "command": options.command or "benches/peers/bench.py"}

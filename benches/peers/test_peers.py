@@ -85,6 +85,17 @@ class Report(unittest.TestCase):
         figures = report.Figures([row("relay", "get1k", cpu_us=5.0), row("nginx", "get1k", cpu_us=9.0), row("haproxy", "get1k", cpu_us=8.0)])
         self.assertEqual(report.cheapest_peer(figures), 8.0)
 
+    def test_the_page_names_no_folder(self):
+        peers = tomllib.loads((HERE / "peers.toml").read_text())
+        shown = {name: report.command(spec["cmd"]) for name, spec in peers.items() if "cmd" in spec}
+        self.assertEqual(shown["nginx-hdr"], "nginx -c nginx.conf")
+        self.assertEqual(shown["caddy"], "env GOMAXPROCS=THREADS caddy run --config Caddyfile --adapter caddyfile")
+        self.assertFalse([text for text in shown.values() if "/" in text or "{" in text])
+
+    def test_faults_are_told(self):
+        self.assertIn("All passed", report.passed([row("a", "get1k", cpu_us=1.0)]))
+        self.assertEqual(report.passed([row("a", "fault", text="check: apikey on new")]), "Faults: a: check: apikey on new.")
+
     def test_tables_leave_out_what_has_no_figure(self):
         text = report.table("T", ["a", "b"], ["x", "y"], lambda peer: ["1", report.NONE] if peer == "x" else [report.NONE] * 2)
         self.assertEqual(text, "### T\n\n| peer | a |\n|---|---:|\n| x | 1 |\n")
