@@ -75,8 +75,14 @@ def specs(o):
     wanted = [name for name in o.only.split(",") if name]
     unknown = set(wanted) - set(found)
     if unknown:
-        sys.exit(f"peers: no such peer: {', '.join(sorted(unknown))}")
+        give_up(f"no such peer: {', '.join(sorted(unknown))}")
     return {name: spec for name, spec in found.items() if (not wanted or name in wanted) and name not in o.skip.split(",")}
+
+
+def give_up(text):
+    """Nothing can be measured like this."""
+    print(f"peers: {text}", file=sys.stderr)
+    sys.exit(2)
 
 
 def progress(text):
@@ -242,9 +248,9 @@ def main():
         rows = [json.loads(line) for file in o.report.split(",") for line in open(file)]
         return finish(o, rows, specs(o), report.passed(rows))
     if len(str(LAB)) > 70:
-        sys.exit("peers: the path of LAB is too long for the sockets in it: choose a shorter one, LAB=…")
+        give_up("the path of LAB is too long for the sockets in it: choose a shorter one, LAB=…")
     if not LABTOOL.exists():
-        sys.exit("peers: run `make bench`, or benches/peers/setup.sh first")
+        give_up("run `make bench`, or benches/peers/setup.sh first")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536, hard))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything that was started is ended

@@ -35,7 +35,8 @@ class Bench:
         self.spare = options.spare  # seconds left for measurements that were disturbed
         for port in (OLD, NEW):
             if is_busy(port):
-                sys.exit(f"peers: port {port} is in use: is another comparison running?")
+                print(f"peers: port {port} is in use: is another comparison running?", file=sys.stderr)
+                sys.exit(2)
         for folder in ("requests", "results", "run"):
             (LAB / folder).mkdir(parents=True, exist_ok=True)
         for name, requests in request_sets().items():
