@@ -91,12 +91,12 @@ class Bench:
         self.record(peer=peer.name, phase=phase, round=round_, attempt=attempt, **row, **more)
         return row
 
-    def attempt(self, peer, command, parse, env):
+    def attempt(self, peer, command, parse, env=None, limit=90):
         own, before, busy, start = sum(os.times()[:4]), all_processes(), processor(), time.time()
         generator = subprocess.Popen(pinned(self.load_core, command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                      text=True, env=os.environ | (env or {}), start_new_session=True)
         try:
-            text, _ = generator.communicate(timeout=90)
+            text, _ = generator.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             os.killpg(generator.pid, signal.SIGKILL)
             generator.communicate()
@@ -192,10 +192,12 @@ class Bench:
             part.rename(file)
         done, sizes = 0, {}
         for until in (FIRST_COUNT, LAST_COUNT):
-            row = self.attempt(peer, generator(peer, "many", secs=85, count=until - done), last_line, None)
+            row = self.attempt(peer, generator(peer, "many", secs=150, count=until - done), last_line, limit=160)
             if row is None or row["errors"] or row["non2xx"]:
                 raise RuntimeError("requests failed")
             done += row["done"]
+            if done < until:
+                raise RuntimeError(f"only {done} requests in the time for {until}")
             sizes[until] = peer.process.resident_mb()
         self.record(peer=peer.name, phase="flat-memory", round=0, first_mb=sizes[FIRST_COUNT], last_mb=sizes[LAST_COUNT], requests=done, users=MANY_USERS)
 

@@ -45,6 +45,11 @@ def shown(value, digits=1, scale=1.0):
     return NONE if value is None else f"{value * scale:,.{digits}f}"
 
 
+def marked(figures, peer, phase, text):
+    """With a star when there is no quiet measurement behind it."""
+    return text + "*" if text != NONE and figures.is_disturbed(peer, phase) else text
+
+
 def table(title, columns, peers, cells):
     """Markdown; columns and peers without any figure are left out."""
     rows = [(peer, cells(peer)) for peer in peers]
@@ -62,7 +67,7 @@ def tables(figures, jobs):
     f, peers = figures, figures.peers()
 
     def least(peer, phase, key="cpu_us", digits=1, scale=1.0):
-        return shown(f.least(peer, phase, key), digits, scale) + ("*" if f.is_disturbed(peer, phase) else "")
+        return marked(f, peer, phase, shown(f.least(peer, phase, key), digits, scale))
 
     def median(peer, phase, key="cpu_us", digits=1, scale=1.0):
         return shown(f.median(peer, phase, key), digits, scale)
@@ -131,8 +136,7 @@ def pair(figures, peer, phase, scale, unit, digits):
     if rate is None:
         return NONE
     per_second = f"{shown(rate, 0, scale)}{unit}"
-    mark = "*" if figures.is_disturbed(peer, phase) else ""
-    return f"{shown(cpu, digits)}{mark} ({per_second})" if cpu is not None else f"({per_second})"
+    return f"{marked(figures, peer, phase, shown(cpu, digits))} ({per_second})" if cpu is not None else f"({per_second})"
 
 
 def changes_table(figures):

@@ -68,7 +68,9 @@ class Report(unittest.TestCase):
         self.assertEqual(figures.least("a", "get1k", "cpu_us"), 9.0)
         self.assertEqual(figures.least("b", "get1k", "cpu_us"), 7.0)
         self.assertIsNone(figures.least("c", "get1k", "cpu_us"))
-        self.assertTrue(figures.is_disturbed("b", "get1k"))
+        self.assertEqual(report.marked(figures, "a", "get1k", "9.0"), "9.0")
+        self.assertEqual(report.marked(figures, "b", "get1k", "7.0"), "7.0*")
+        self.assertEqual(report.marked(figures, "b", "get1k", report.NONE), report.NONE)
 
     def test_a_target_is_met_at_its_limit_and_open_beyond(self):
         target = report.TARGETS[0]
