@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import json
 import random
-import re
 import uuid
 
 OLD_HOST, NEW_HOST = "old.project.test", "new.project.test"

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from job import GET_PATH, headers, join_frame, raw, request_sets, say_frame, users
 from machine import Process, all_processes, is_busy, pinned, processor, wait_port
