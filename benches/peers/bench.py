@@ -53,7 +53,7 @@ def options():
     o = parser.parse_args()
     o.rounds = o.rounds or (1 if o.quick else 3)
     o.tries = o.tries or (2 if o.quick else 3)
-    o.spare = 40 if o.quick else 600
+    o.spare = 25 if o.quick else 600
     o.only = o.only if o.only is not None else (QUICK_PEERS if o.quick else "")
     o.phases = [p for p in (o.phases or (QUICK_PHASES if o.quick else PHASES)).split(",") if p]
     unknown = set(o.phases) - set(PHASES.split(","))
