@@ -20,6 +20,7 @@
 
 // Vocabulary: imports nothing of ours.
 pub mod counted;
+pub mod http1;
 mod local;
 mod outbound;
 pub mod route;

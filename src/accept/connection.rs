@@ -1,78 +1,89 @@
-//! One client connection from its first byte to its last: handshake, protocol, watchdog, drain. Serves any service;
-//! it does not know what a request is for.
+//! One client connection from its first byte to its last: handshake, protocol, drain. Serves any service; it does not know what a
+//! request is for.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::Service;
+use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
 
 use super::Limits;
-use super::guarded::Guarded;
-use super::wire::{Refused, Wire};
+use super::http1;
+use super::wire::{Refused, Told, Wire};
+use crate::http1::incoming::Incoming;
+use crate::http1::link::Link;
+use crate::http1::stream::Stream;
+use crate::http1::upgraded::Upgraded;
 use crate::local::LocalExecutor;
 
 /// How often an HTTP/2 client without traffic is asked whether it is still there, and how long it may take to say so.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
-/// What the HTTP/1 parser can hold by its own default.
-const PARSER_BYTES: usize = 400 * 1024;
+/// How an HTTP/2 connection with prior knowledge begins (RFC 9113 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long an HTTP/2 connection that is overdue may take to end by itself.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What a connection is served with.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// The limits that hold for it, from the snapshot at its beginning.
     pub limits: Limits,
-    /// Turns true when the proxy stops.
-    pub drain: watch::Receiver<bool>,
     /// The connection is one too many: every request is answered 503.
     pub is_refused: bool,
 }
 
-impl Terms {
-    /// Waits for a connection's beginning: no longer than for a head, and not at all once the proxy stops, because a client that has not
-    /// said a word yet loses nothing.
-    async fn begins<T>(&self, beginning: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        let mut drain = self.drain.clone();
-        tokio::select! {
-            begun = tokio::time::timeout(self.limits.header_timeout, beginning) => begun?,
-            _stop = drain.wait_for(|stop| *stop) => Err(io::ErrorKind::ConnectionAborted.into()),
-        }
-    }
+/// A service whose answers can be sent.
+pub trait Answers<B>:
+    Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + 'static
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+}
+
+impl<S, B> Answers<B> for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
 }
 
 /// Serves a plain connection: HTTP/1.1, or HTTP/2 with prior knowledge.
-pub async fn serve_plain<S, B>(stream: TcpStream, wire: Arc<Wire>, terms: Terms, service: S)
+pub async fn serve_plain<S, B>(stream: TcpStream, wire: Rc<Wire>, terms: Terms, service: S)
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
-    B: Body + 'static,
+    S: Answers<B>,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut guarded = Guarded::new(stream, Arc::clone(&wire), terms.limits.header_bytes);
-    if terms.is_refused {
-        guarded.refuse_all(Refused::TooManyConnections);
-    } else {
-        match terms.begins(guarded.speaks_http2()).await {
-            Ok(true) => return serve_http2(guarded, &wire, terms, service).await,
-            Ok(false) => {}
-            Err(_) => return,
+    let mut link = Link::new(Stream::Plain(stream));
+    let spoken = match terms.is_refused {
+        true => Ok(false),
+        false => poll_fn(|cx| poll_preface(&mut link, &wire, cx)).await,
+    };
+    match spoken {
+        Ok(true) => {
+            let io = Upgraded::new(link.into_parts());
+            Box::pin(serve_http2(io, &wire, &terms, service)).await;
         }
+        Ok(false) => http1::serve(link, &wire, &terms, service).await,
+        Err(_) => {}
     }
-    serve_http1(guarded, &wire, terms, service).await;
 }
 
 /// Serves a TLS connection: HTTP/2 or HTTP/1.1, as ALPN says.
@@ -82,61 +93,71 @@ where
 pub async fn serve_tls<S, B>(
     stream: TcpStream,
     server: Arc<ServerConfig>,
-    wire: Arc<Wire>,
+    wire: Rc<Wire>,
     terms: Terms,
     service: S,
 ) -> io::Result<()>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
-    B: Body + 'static,
+    S: Answers<B>,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let handshake = TlsAcceptor::from(server).accept(stream);
-    let stream = terms.begins(handshake).await?;
-    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    if is_http2 {
-        wire.head_ends();
-        if terms.is_refused {
-            wire.refuse(Refused::TooManyConnections);
+    let mut handshake = Box::pin(TlsAcceptor::from(server).accept(stream));
+    let stream = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Pending if wire.listens(cx) > Told::Nothing => {
+            Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
         }
-        serve_http2(Guarded::http2(stream, Arc::clone(&wire)), &wire, terms, service).await;
+        done => done,
+    })
+    .await?;
+    drop(handshake);
+    let stream = Stream::Tls(Box::new(stream.into()));
+    if stream.is_http2() {
+        let io = Upgraded::new((stream, Bytes::new()));
+        Box::pin(serve_http2(io, &wire, &terms, service)).await;
     } else {
-        let mut guarded = Guarded::new(stream, Arc::clone(&wire), terms.limits.header_bytes);
-        if terms.is_refused {
-            guarded.refuse_all(Refused::TooManyConnections);
-        }
-        serve_http1(guarded, &wire, terms, service).await;
+        http1::serve(Link::new(stream), &wire, &terms, service).await;
     }
     Ok(())
 }
 
-async fn serve_http1<I, S, B>(io: Guarded<I>, wire: &Wire, terms: Terms, service: S)
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let mut builder = http1::Builder::new();
-    // How many headers there may be was looked at by the guard: the parser's own limit is the same, and saying it again
-    // would cost an allocation per request. Nor may the parser have less room than a head that the guard lets through.
-    builder.timer(TokioTimer::new()).header_read_timeout(None);
-    let header_bytes = terms.limits.header_bytes;
-    if header_bytes > PARSER_BYTES / 2 {
-        builder.max_buf_size(header_bytes * 2);
+/// Reads until it is clear whether the client speaks HTTP/2 with prior knowledge.
+fn poll_preface(
+    link: &mut Link<Stream>,
+    wire: &Wire,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<bool>> {
+    loop {
+        let compared = link.held().len().min(HTTP2_PREFACE.len());
+        if link.held().get(..compared) != HTTP2_PREFACE.get(..compared) {
+            return Poll::Ready(Ok(false));
+        }
+        if compared == HTTP2_PREFACE.len() {
+            return Poll::Ready(Ok(true));
+        }
+        match link.poll_fill(cx) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            // A client that has not said a word yet loses nothing when the proxy stops.
+            Poll::Pending if wire.listens(cx) > Told::Nothing => {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            Poll::Pending => return Poll::Pending,
+        }
     }
-    let connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
-    watch_over(connection, wire, terms, |connection| connection.graceful_shutdown()).await;
 }
 
-async fn serve_http2<I, S, B>(io: Guarded<I>, wire: &Wire, terms: Terms, service: S)
+async fn serve_http2<S, B>(io: Upgraded<Stream>, wire: &Rc<Wire>, terms: &Terms, service: S)
 where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: Body + 'static,
+    S: Answers<B>,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    wire.speaks_http2();
+    if terms.is_refused {
+        wire.refuse(Refused::TooManyConnections);
+    }
     let mut builder = http2::Builder::new(LocalExecutor);
     let header_bytes = u32::try_from(terms.limits.header_bytes).unwrap_or(u32::MAX);
     builder
@@ -145,49 +166,31 @@ where
         .max_header_list_size(header_bytes)
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING);
+    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        service.clone().call(request.map(Incoming::Http2))
+    });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     if terms.is_refused {
         // It answers what has come already and ends: it takes a place that it should not have.
         connection.as_mut().graceful_shutdown();
     }
-    watch_over(connection, wire, terms, |connection| connection.graceful_shutdown()).await;
-}
-
-/// How long a connection that is overdue may take to end by itself.
-const FAREWELL: Duration = Duration::from_millis(500);
-
-/// Runs a connection to its end, which is the first of: its own; a head that is too slow; idleness; and, after the proxy began to
-/// stop, the end of the request in flight.
-async fn watch_over<C, E>(
-    mut connection: Pin<&mut C>,
-    wire: &Wire,
-    terms: Terms,
-    stop: impl Fn(Pin<&mut C>),
-) where
-    C: Future<Output = Result<(), E>>,
-{
-    let Terms { limits, mut drain, .. } = terms;
-    let first_look = limits.header_timeout.min(limits.idle_timeout);
-    let mut alarm = pin!(tokio::time::sleep_until(Instant::now() + first_look));
-    let mut is_stopping = false;
-    loop {
-        tokio::select! {
-            // How a connection ends is the client's business; what matters of it was observed with its requests.
-            _end = connection.as_mut() => return,
-            () = alarm.as_mut() => match wire.next_look(limits.header_timeout, limits.idle_timeout) {
-                Some(next) => alarm.as_mut().reset(next),
-                // An HTTP/2 client is told first (GOAWAY), so that it knows that a request it sends at this moment was not taken.
-                None if !is_stopping => {
-                    is_stopping = true;
-                    stop(connection.as_mut());
-                    alarm.as_mut().reset(Instant::now() + FAREWELL);
-                }
-                None => return,
-            },
-            _changed = drain.wait_for(|stop| *stop), if !is_stopping => {
-                is_stopping = true;
-                stop(connection.as_mut());
+    let mut told = Told::Nothing;
+    let mut farewell = pin!(None::<tokio::time::Sleep>);
+    poll_fn(|cx| {
+        let now = wire.listens(cx);
+        if now > told {
+            // A client is told first (GOAWAY), so that it knows that a request it sends at this moment was not taken.
+            connection.as_mut().graceful_shutdown();
+            if now == Told::Overdue {
+                farewell.set(Some(tokio::time::sleep(FAREWELL)));
             }
+            told = now;
         }
-    }
+        // How a connection ends is the client's business; what matters of it was observed with its requests.
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        farewell.as_mut().as_pin_mut().map_or(Poll::Pending, |farewell| farewell.poll(cx))
+    })
+    .await;
 }

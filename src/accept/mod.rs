@@ -1,8 +1,9 @@
 //! Phase 1: is this a request that we serve, within the limits, and framed without a doubt?
 
+mod answer;
 pub mod connection;
 pub mod framing;
-pub mod guarded;
+mod http1;
 pub mod listener;
 pub mod request;
 pub mod target;

@@ -1,16 +1,18 @@
-//! What one client connection's parts tell each other: the guard below the parser, the watchdog beside it and the
-//! service above it. They run on one worker; the atomics are only there because an upgraded connection must be `Send`.
+//! What one client connection's parts tell each other: whoever reads and writes it, the watchdog beside it and the service above it. They
+//! run on one worker.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::task::Context;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::Limits;
 use super::framing::Malformed;
 
-/// Why the guard refused what came over the wire.
+/// Why what came over the wire is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// The framing is in doubt.
@@ -21,161 +23,201 @@ pub enum Refused {
     TooManyConnections,
 }
 
-/// Every refusal; its index is what the atomic holds.
-const REFUSALS: [Refused; 13] = [
-    Refused::HeadTooLarge,
-    Refused::TooManyConnections,
-    Refused::Malformed(Malformed::BareLineEnd),
-    Refused::Malformed(Malformed::Folded),
-    Refused::Malformed(Malformed::HeaderName),
-    Refused::Malformed(Malformed::HeaderValue),
-    Refused::Malformed(Malformed::TwoLengths),
-    Refused::Malformed(Malformed::ContentLength),
-    Refused::Malformed(Malformed::TransferEncoding),
-    Refused::Malformed(Malformed::Host),
-    Refused::Malformed(Malformed::RequestLine),
-    Refused::Malformed(Malformed::Target),
-    Refused::Malformed(Malformed::Chunk),
-];
+/// What the watchdog has said to a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    /// Nothing: it goes on.
+    #[default]
+    Nothing,
+    /// The proxy stops: what has begun may end.
+    Stop,
+    /// Its head is too slow, or it has been idle for too long.
+    Overdue,
+}
 
 /// The shared state of one client connection.
 #[derive(Debug)]
 pub struct Wire {
-    opened: Instant,
-    /// Milliseconds after `opened` plus one at which an unfinished head began; 0 = none.
-    head_since: AtomicU64,
-    /// Milliseconds after `opened` at which something last happened.
-    active: AtomicU64,
-    in_flight: AtomicU32,
-    /// Requests that have ended.
-    ended: AtomicU64,
-    /// Woken when a request ends.
-    waiting: AtomicWaker,
-    tunnel: AtomicBool,
-    linger: AtomicBool,
-    /// Index into [`REFUSALS`] plus one; 0 = none.
-    refused: AtomicU8,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    /// Since when a head has been unfinished; a connection owes its first one from the moment it opens.
+    head_since: Cell<Option<Instant>>,
+    /// When something last happened.
+    active: Cell<Instant>,
+    /// When the head was complete of the request that begins next.
+    head_at: Cell<Option<Instant>>,
+    in_flight: Cell<u32>,
+    linger: Cell<bool>,
+    refused: Cell<Option<Refused>>,
+    told: Cell<Told>,
+    /// The task of the connection.
+    task: RefCell<Option<Waker>>,
 }
 
 impl Wire {
     /// A connection that opens now.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(limits: &Limits) -> Self {
+        let opened = Instant::now();
         Self {
-            opened: Instant::now(),
-            // A connection owes its first head from the moment it opens.
-            head_since: AtomicU64::new(1),
-            active: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
-            ended: AtomicU64::new(0),
-            waiting: AtomicWaker::new(),
-            tunnel: AtomicBool::new(false),
-            linger: AtomicBool::new(false),
-            refused: AtomicU8::new(0),
+            header_timeout: limits.header_timeout,
+            idle_timeout: limits.idle_timeout,
+            head_since: Cell::new(Some(opened)),
+            active: Cell::new(opened),
+            head_at: Cell::new(None),
+            in_flight: Cell::new(0),
+            linger: Cell::new(false),
+            refused: Cell::new(None),
+            told: Cell::new(Told::Nothing),
+            task: RefCell::new(None),
         }
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
     /// A head has begun (or goes on).
-    pub(crate) fn head_begins(&self) {
-        if self.head_since.load(Relaxed) == 0 {
-            self.head_since.store(self.now() + 1, Relaxed);
+    pub(super) fn head_begins(&self) {
+        if self.head_since.get().is_none() {
+            self.head_since.set(Some(Instant::now()));
         }
     }
 
     /// A head is complete.
-    pub(crate) fn head_ends(&self) {
-        self.head_since.store(0, Relaxed);
-        self.touch();
+    pub(super) fn head_ends(&self) {
+        let now = Instant::now();
+        self.owes_no_head(now);
+        self.head_at.set(Some(now));
     }
 
-    fn touch(&self) {
-        self.active.store(self.now(), Relaxed);
+    /// The connection speaks HTTP/2, whose heads are nobody's business here.
+    pub(super) fn speaks_http2(&self) {
+        self.owes_no_head(Instant::now());
     }
 
-    pub(crate) fn refuse(&self, why: Refused) {
-        let index = REFUSALS.iter().position(|refusal| *refusal == why).unwrap_or_default();
-        self.refused.store(u8::try_from(index + 1).unwrap_or(1), Relaxed);
+    fn owes_no_head(&self, now: Instant) {
+        self.head_since.set(None);
+        self.active.set(now);
+    }
+
+    /// Refuses the next request, and with it the connection.
+    pub(super) fn refuse(&self, why: Refused) {
+        self.refused.set(Some(why));
         self.answered_early();
     }
 
     /// The request was answered before it was read to its end: the close must not lose the answer.
     pub fn answered_early(&self) {
-        self.linger.store(true, Relaxed);
+        self.linger.set(true);
     }
 
-    pub(crate) fn lingers(&self) -> bool {
-        self.linger.load(Relaxed)
+    pub(super) fn lingers(&self) -> bool {
+        self.linger.get()
     }
 
-    /// Why the guard replaced the request by a stand-in, if it did: the service answers for it.
+    /// Why the request is refused, if it is: the service answers for it.
     #[must_use]
     pub fn refused(&self) -> Option<Refused> {
-        let index = usize::from(self.refused.load(Relaxed)).checked_sub(1)?;
-        REFUSALS.get(index).copied()
+        self.refused.get()
     }
 
-    /// From now on the bytes are no longer HTTP: the guard lets everything through.
-    pub fn becomes_tunnel(&self) {
-        self.tunnel.store(true, Relaxed);
+    /// A request begins; answers when its head was complete.
+    pub fn request_begins(&self) -> Instant {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.head_at.take().unwrap_or_else(Instant::now)
     }
 
-    pub(crate) fn is_tunnel(&self) -> bool {
-        self.tunnel.load(Relaxed)
+    /// A request, with its response's body, has ended.
+    pub fn request_ends(&self, now: Instant) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.active.set(now);
     }
 
-    /// A request begins.
-    pub fn request_begins(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
-    }
-
-    /// A request, with its response's body, has ended. A head that began behind it could not be read on until now: its time
-    /// begins now.
-    pub fn request_ends(&self) {
-        self.in_flight.fetch_sub(1, Relaxed);
-        if self.head_since.load(Relaxed) != 0 {
-            self.head_since.store(self.now() + 1, Relaxed);
+    /// What the watchdog has said. The task is woken when it says more.
+    pub(super) fn listens(&self, cx: &Context<'_>) -> Told {
+        let mut task = self.task.borrow_mut();
+        if task.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
         }
-        self.touch();
-        self.ended.fetch_add(1, Relaxed);
-        self.waiting.wake();
+        self.told.get()
     }
 
-    /// Whether fewer than this many requests have ended; if so, the task is woken when the next one does.
-    pub(crate) fn waits_for(&self, requests: u64, cx: &Context<'_>) -> bool {
-        self.waiting.register(cx.waker());
-        self.ended.load(Relaxed) < requests
+    /// What the watchdog has said.
+    pub(super) fn told(&self) -> Told {
+        self.told.get()
     }
 
-    /// When this connection has to be looked at next, or `None` when it is overdue: its head is too slow or it has been
-    /// idle for too long.
-    pub(crate) fn next_look(
-        &self,
-        header_timeout: Duration,
-        idle_timeout: Duration,
-    ) -> Option<Instant> {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let now = self.now();
-        let due = match self.head_since.load(Relaxed).checked_sub(1) {
-            _ if self.in_flight.load(Relaxed) > 0 || self.is_tunnel() => {
-                now.saturating_add(millis(header_timeout))
-            }
-            Some(since) => since.saturating_add(millis(header_timeout)),
-            None => self.active.load(Relaxed).saturating_add(millis(idle_timeout)),
+    fn is_overdue(&self, now: Instant) -> bool {
+        let (since, most) = match self.head_since.get() {
+            _ if self.in_flight.get() > 0 => return false,
+            Some(since) => (since, self.header_timeout),
+            None => (self.active.get(), self.idle_timeout),
         };
-        // Look again within the shorter of the two: a head, or an idle time, may begin at any moment after this look.
-        let step = millis(header_timeout.min(idle_timeout)).max(1);
-        let look = due.min(now.saturating_add(step));
-        (due > now).then(|| self.opened + Duration::from_millis(look))
+        now.saturating_duration_since(since) >= most
+    }
+
+    fn look(&self, now: Instant, is_stopping: bool) {
+        let told = match is_stopping {
+            _ if self.is_overdue(now) => Told::Overdue,
+            true => Told::Stop,
+            false => Told::Nothing,
+        };
+        if told > self.told.get() {
+            self.told.set(told);
+            if let Some(task) = self.task.take() {
+                task.wake();
+            }
+        }
+    }
+
+    /// How often it has to be looked at: late by an eighth of the shorter time-out is on time.
+    fn step(&self) -> Duration {
+        (self.header_timeout.min(self.idle_timeout) / 8).clamp(SHORTEST_STEP, LONGEST_STEP)
     }
 }
 
-impl Default for Wire {
-    fn default() -> Self {
-        Self::new()
+const SHORTEST_STEP: Duration = Duration::from_millis(5);
+const LONGEST_STEP: Duration = Duration::from_secs(1);
+
+/// Looks at all connections of a worker now and then, so that none of them needs a timer of its own, or to hear of the stop by itself.
+#[derive(Debug, Default)]
+pub struct Watchdog {
+    wires: RefCell<Vec<Weak<Wire>>>,
+    /// How long it sleeps.
+    step: Cell<Duration>,
+    /// It sleeps too long for a connection that has just opened.
+    sooner: Notify,
+}
+
+impl Watchdog {
+    /// Watches a connection until it is dropped.
+    pub fn watch(&self, wire: &Rc<Wire>) {
+        self.wires.borrow_mut().push(Rc::downgrade(wire));
+        if wire.step() < self.step.get() {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Looks around until the future is dropped.
+    pub async fn run(&self, mut drain: watch::Receiver<bool>) {
+        loop {
+            let is_stopping = *drain.borrow();
+            self.step.set(self.look(Instant::now(), is_stopping));
+            tokio::select! {
+                () = tokio::time::sleep(self.step.get()) => {}
+                () = self.sooner.notified() => {}
+                _stop = drain.wait_for(|stop| *stop), if !is_stopping => {}
+            }
+        }
+    }
+
+    /// Looks at every connection; answers when to look again.
+    fn look(&self, now: Instant, is_stopping: bool) -> Duration {
+        let mut step = LONGEST_STEP;
+        self.wires.borrow_mut().retain(|wire| {
+            let Some(wire) = wire.upgrade() else { return false };
+            wire.look(now, is_stopping);
+            step = step.min(wire.step());
+            true
+        });
+        step
     }
 }
 
@@ -183,40 +225,60 @@ impl Default for Wire {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_refusal_comes_back() {
-        for refusal in REFUSALS {
-            let wire = Wire::new();
-            assert_eq!(wire.refused(), None);
-            wire.refuse(refusal);
-            assert_eq!(wire.refused(), Some(refusal));
-        }
+    const HEADER: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(75);
+
+    fn wire() -> Wire {
+        let limits = Limits {
+            connections: 1,
+            header_bytes: 512,
+            body_bytes: 0,
+            frame_bytes: 0,
+            header_timeout: HEADER,
+            body_idle_timeout: IDLE,
+            idle_timeout: IDLE,
+            http2_streams: 1,
+        };
+        Wire::new(&limits)
+    }
+
+    async fn after(seconds: u64) -> Instant {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        Instant::now()
     }
 
     #[tokio::test(start_paused = true)]
     async fn slow_heads_and_idle_connections_are_overdue() {
-        let (header, idle) = (Duration::from_secs(10), Duration::from_secs(75));
-        let wire = Wire::new();
-        assert!(wire.next_look(header, idle).is_some());
-        tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(wire.next_look(header, idle), None, "no first head");
+        let first = wire();
+        assert!(!first.is_overdue(after(9).await));
+        assert!(first.is_overdue(after(1).await), "no first head");
+        first.head_ends();
+        assert_eq!(first.request_begins(), Instant::now());
+        assert!(!first.is_overdue(after(1000).await), "a request in flight may take its time");
+        first.request_ends(Instant::now());
+        assert!(!first.is_overdue(after(74).await));
+        assert!(first.is_overdue(after(1).await), "idle");
+        first.head_begins();
+        first.head_begins();
+        assert!(!first.is_overdue(after(9).await), "a head has its own time");
+        assert!(first.is_overdue(after(1).await));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watchdog_says_what_is_so_and_never_takes_it_back() {
+        let (dog, wire) = (Watchdog::default(), Rc::new(wire()));
+        dog.watch(&wire);
+        assert_eq!(dog.look(Instant::now(), false), LONGEST_STEP);
+        assert_eq!(wire.told(), Told::Nothing);
+        dog.look(Instant::now(), true);
+        assert_eq!(wire.told(), Told::Stop);
+        dog.look(after(10).await, true);
+        assert_eq!(wire.told(), Told::Overdue);
         wire.head_ends();
-        wire.request_begins();
-        tokio::time::advance(Duration::from_secs(1000)).await;
-        assert!(wire.next_look(header, idle).is_some(), "a request in flight may take its time");
-        wire.head_begins();
-        assert!(wire.next_look(header, idle).is_some(), "the next head waits for it");
-        tokio::time::advance(Duration::from_secs(11)).await;
-        assert!(wire.next_look(header, idle).is_some());
-        wire.request_ends();
-        tokio::time::advance(Duration::from_secs(9)).await;
-        assert!(wire.next_look(header, idle).is_some());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(wire.next_look(header, idle), None, "and has its own time then");
-        wire.head_ends();
-        tokio::time::advance(Duration::from_secs(74)).await;
-        assert!(wire.next_look(header, idle).is_some());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(wire.next_look(header, idle), None, "idle");
+        dog.look(Instant::now(), true);
+        assert_eq!(wire.told(), Told::Overdue);
+        drop(wire);
+        dog.look(Instant::now(), true);
+        assert!(dog.wires.borrow().is_empty(), "who is gone is forgotten");
     }
 }

@@ -189,7 +189,6 @@ impl<'a> Follow<'a> {
             continued: None,
             is_repeatable: true,
             body: RequestBody::Empty,
-            body_state: Rc::default(),
         };
         let answer = self
             .pool

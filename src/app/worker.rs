@@ -8,8 +8,6 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use http::Request;
-use hyper::body::Incoming;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, LocalSet};
 use tower::{ServiceBuilder, service_fn};
@@ -17,7 +15,8 @@ use tower::{ServiceBuilder, service_fn};
 use crate::accept::connection::{Terms, serve_plain, serve_tls};
 use crate::accept::listener::{Place, accept_all};
 use crate::accept::tls::Certificate;
-use crate::accept::wire::Wire;
+use crate::accept::wire::{Watchdog, Wire};
+use crate::http1::incoming::Incoming;
 use crate::observe::{Counter, Gauge, Shard};
 use crate::path::layers::CatchPanic;
 use crate::path::worker::{Shared, Worker};
@@ -54,10 +53,20 @@ impl Seat {
         let Self { shared, shard, socket, tls, open, drain_timeout } = self;
         let mut drain = shared.drain.clone();
         let (worker, mut ended) = Worker::new(shared, shard);
-        let mut accepting = vec![accept(socket, &worker, &open, None)];
+        let watchdog = Rc::new(Watchdog::default());
+        let door = |certificate| Door {
+            worker: Rc::clone(&worker),
+            open: Arc::clone(&open),
+            watchdog: Rc::clone(&watchdog),
+            certificate,
+        };
+        let mut accepting = vec![accept(socket, door(None))];
         if let Some((socket, certificate)) = tls {
-            accepting.push(accept(socket, &worker, &open, Some(certificate)));
+            accepting.push(accept(socket, door(Some(certificate))));
         }
+        // It outlives the doors: who is in is told of the stop by it.
+        let drained = drain.clone();
+        let _watching = tokio::task::spawn_local(async move { watchdog.run(drained).await });
         let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
         // An error means that the proxy itself is gone, which is a stop as well.
         let _stop = drain.wait_for(|stop| *stop).await;
@@ -72,21 +81,21 @@ impl Seat {
     }
 }
 
-/// Accepts connections in the background until aborted.
-fn accept(
-    socket: TcpListener,
-    worker: &Rc<Worker>,
-    open: &Arc<AtomicUsize>,
+/// Where connections come in.
+struct Door {
+    worker: Rc<Worker>,
+    open: Arc<AtomicUsize>,
+    watchdog: Rc<Watchdog>,
+    /// There where TLS is spoken.
     certificate: Option<Arc<Certificate>>,
-) -> JoinHandle<()> {
-    let (worker, open) = (Rc::clone(worker), Arc::clone(open));
+}
+
+/// Accepts connections in the background until aborted.
+fn accept(socket: TcpListener, door: Door) -> JoinHandle<()> {
     tokio::task::spawn_local(async move {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => {
-                accept_all(socket, |stream, peer| {
-                    connect(&worker, &open, certificate.as_ref(), stream, peer)
-                })
-                .await;
+                accept_all(socket, |stream, peer| connect(&door, stream, peer)).await;
             }
             Err(error) => tracing::error!(%error, "a worker can't listen"),
         }
@@ -101,13 +110,8 @@ async fn sweep(worker: Rc<Worker>) {
 }
 
 /// Begins to serve a connection.
-fn connect(
-    worker: &Rc<Worker>,
-    open: &Arc<AtomicUsize>,
-    certificate: Option<&Arc<Certificate>>,
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
+fn connect(door: &Door, stream: TcpStream, peer: SocketAddr) {
+    let Door { worker, open, certificate, .. } = door;
     let place = Place::take(open);
     let limits = worker.snapshot().accept.limits;
     if place.before() >= limits.connections + ANSWERED_BEYOND_LIMIT {
@@ -115,12 +119,13 @@ fn connect(
         return;
     }
     let is_refused = place.before() >= limits.connections;
-    let terms = Terms { limits, drain: worker.shared.drain.clone(), is_refused };
+    let terms = Terms { limits, is_refused };
     worker.shard.count(Counter::ClientConnected);
     let held = worker.shard.hold(Gauge::ClientConnections);
-    let wire = Arc::new(Wire::new());
+    let wire = Rc::new(Wire::new(&limits));
+    door.watchdog.watch(&wire);
     let client = Rc::new(Client {
-        wire: Arc::clone(&wire),
+        wire: Rc::clone(&wire),
         peer: peer.ip(),
         is_secure: certificate.is_some(),
         place: (place, held),
@@ -132,8 +137,7 @@ fn connect(
             async move { Ok::<_, Infallible>(answering.await) }
         },
     ));
-    let service = TowerToHyperService::new(service);
-    let server = certificate.map(|certificate| certificate.server_config());
+    let server = certificate.as_ref().map(|certificate| certificate.server_config());
     tokio::task::spawn_local(async move {
         match server {
             None => serve_plain(stream, wire, terms, service).await,

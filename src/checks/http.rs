@@ -8,8 +8,6 @@ use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tungstenite::handshake::client::generate_key;
 
 use crate::forward;
@@ -17,6 +15,8 @@ use crate::forward::error::ForwardError;
 use crate::forward::pool::Pool;
 use crate::forward::request_body::RequestBody;
 use crate::forward::send::Outgoing;
+use crate::http1::stream::Stream;
+use crate::http1::upgraded::Upgraded;
 use crate::identify::keyring::{Keyring, Role};
 use crate::observe::Metrics;
 use crate::outbound::AGENT;
@@ -163,7 +163,7 @@ impl Http {
         side: Side,
         role: Role,
         target: &str,
-    ) -> Result<TokioIo<Upgraded>, NoAnswer> {
+    ) -> Result<Upgraded<Stream>, NoAnswer> {
         let mut headers = own_headers(HeaderMap::new());
         headers.remove(ACCEPT_ENCODING);
         self.present(side, As::Key(role), &mut headers)?;
@@ -178,12 +178,8 @@ impl Http {
         let key = self.keyring.key_for(side, role).map_or("", |key| key.text.expose());
         let target = self.target(side, &format!("{target}&apikey={key}"))?;
         let sending = self.pool.send_upgrade(side, &self.settings, Method::GET, target, headers);
-        let mut response = sending.await?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(NoAnswer::NoSocket(response.status()));
-        }
-        let upgraded = hyper::upgrade::on(&mut response).await;
-        Ok(TokioIo::new(upgraded.map_err(|error| NoAnswer::Body(error.to_string()))?))
+        let (response, upgraded) = sending.await?;
+        upgraded.ok_or(NoAnswer::NoSocket(response.status()))
     }
 
     /// The certificate that the side shows, as DER; `None` without TLS.
@@ -227,7 +223,6 @@ impl Http {
                 true => RequestBody::Empty,
                 false => RequestBody::Read(body),
             },
-            body_state: Rc::default(),
         };
         let answer = self.pool.send(side, settings, self.timeout, outgoing).await?;
         let (head, body) = answer.response.into_parts();

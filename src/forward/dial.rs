@@ -3,47 +3,27 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::Project;
 use super::error::ConnectError;
+use crate::http1::stream::Stream;
 use crate::outbound;
 
-/// A connection to a side.
-#[derive(Debug)]
-pub(super) enum Dialed {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Dialed {
-    /// Whether the side chose HTTP/2.
-    pub(super) fn is_http2(&self) -> bool {
-        match self {
-            Self::Plain(_) => false,
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        }
-    }
-
-    /// The side's own certificate, as DER.
-    pub(super) fn certificate(&self) -> Option<Vec<u8>> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Tls(stream) => {
-                let shown = stream.get_ref().1.peer_certificates()?;
-                shown.first().map(|certificate| certificate.to_vec())
-            }
+/// The certificate that the side shows, as DER.
+pub(super) fn certificate(stream: &Stream) -> Option<Vec<u8>> {
+    match stream {
+        Stream::Plain(_) => None,
+        Stream::Tls(stream) => {
+            let shown = stream.get_ref().1.peer_certificates()?;
+            shown.first().map(|certificate| certificate.to_vec())
         }
     }
 }
@@ -72,12 +52,12 @@ impl Dialer {
         &self,
         project: &Project,
         offer: Offer,
-    ) -> Result<Dialed, ConnectError> {
+    ) -> Result<Stream, ConnectError> {
         let stream = connect(project).await?;
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
         if !project.tls {
-            return Ok(Dialed::Plain(stream));
+            return Ok(Stream::Plain(stream));
         }
         let host =
             project.authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -85,7 +65,7 @@ impl Dialer {
             ServerName::try_from(host).map_err(|error| ConnectError::Tls(error.to_string()))?;
         let config = self.tls_config(project, offer)?;
         let stream = TlsConnector::from(config).connect(name, stream).await?;
-        Ok(Dialed::Tls(Box::new(stream)))
+        Ok(Stream::Tls(Box::new(TlsStream::from(stream))))
     }
 
     fn tls_config(
@@ -137,62 +117,4 @@ async fn connect(project: &Project) -> io::Result<TcpStream> {
 /// Finds out about a peer that vanished without a word, behind a stream that is quiet for long.
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15))
-}
-
-impl AsyncRead for Dialed {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Dialed {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::request_body::BodyFault;
+use crate::http1::response::BrokenHead;
 
 /// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -16,10 +17,33 @@ pub enum ConnectError {
     /// The project's CA or host name can't be used.
     #[error("TLS can't be set up: {0}")]
     Tls(String),
-    /// The HTTP handshake failed.
+    /// The handshake of HTTP/2 failed.
     #[error("{0}")]
     Handshake(hyper::Error),
 }
+
+/// How the connection broke before the head of an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The side closed it.
+    #[error("the side closed the connection")]
+    Ended,
+    /// It can't be written to or read from.
+    #[error(transparent)]
+    Stream(io::Error),
+    /// What the side said is no HTTP.
+    #[error(transparent)]
+    Head(#[from] BrokenHead),
+    /// The side went on to say that there will be an answer.
+    #[error("more than {INTERIM} answers before the answer")]
+    Interim,
+    /// Over HTTP/2.
+    #[error(transparent)]
+    Http2(hyper::Error),
+}
+
+/// Answers with a status of 1xx to one request: more are no progress but a side that has lost its way.
+pub(super) const INTERIM: u8 = 100;
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +53,7 @@ pub enum ForwardError {
     Connect(#[from] ConnectError),
     /// The side closed, or spoke no HTTP, before the head of an answer.
     #[error("no answer: {0}")]
-    Broke(hyper::Error),
+    Broke(#[from] Broken),
     /// The side answered 101 to a request that asked for no upgrade.
     #[error("the side switched protocols unasked")]
     Switched,

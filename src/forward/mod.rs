@@ -2,7 +2,9 @@
 
 mod dial;
 pub mod error;
+mod exchange;
 pub mod frames;
+mod lease;
 pub mod pool;
 pub mod request_body;
 pub mod response_body;

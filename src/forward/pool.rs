@@ -5,15 +5,17 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::dial::{Dialed, Dialer, Offer};
+use super::dial::{self, Dialer, Offer};
 use super::error::ConnectError;
+use super::lease::{Kept, Lease};
 use super::request_body::RequestBody;
 use super::{Project, Settings};
+use crate::http1;
 use crate::local::LocalExecutor;
 use crate::observe::{Counter, Gauge, Shard};
 use crate::side::{Pair, Side};
@@ -33,12 +35,13 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 /// Bytes of a response's head over HTTP/2: `Content-Location` repeats the query, which may be long.
 const RESPONSE_HEAD: u32 = 256 * 1024;
 
-/// How long a kept connection may take to be ready again. It is at once, unless its own task has not run since its last response.
-const READY: Duration = Duration::from_millis(5);
+/// From how long ago a request that can't be repeated does not trust what the runtime knows of a kept connection. What came before that
+/// is known; a look at the socket is a system call.
+const TRUSTED: Duration = Duration::from_millis(2);
 
 /// Where a connection leads: a kept one is used only for a project that is still reached the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Address {
+pub(super) struct Address {
     tls: bool,
     host: String,
     port: u16,
@@ -66,14 +69,6 @@ impl Address {
     }
 }
 
-/// One kept connection.
-#[derive(Debug)]
-struct Kept {
-    sender: http1::SendRequest<RequestBody>,
-    address: Rc<Address>,
-    until: Instant,
-}
-
 /// An HTTP/2 connection, shared by up to [`STREAMS`] requests.
 #[derive(Debug)]
 struct Shared {
@@ -92,24 +87,20 @@ struct Connections {
     dialing: Rc<Mutex<()>>,
 }
 
+impl Connections {
+    /// A stream of an HTTP/2 connection that has room.
+    fn stream(&mut self, project: &Project) -> Option<Stream> {
+        self.shared.retain(|shared| !shared.sender.is_closed() && shared.address.leads_to(project));
+        self.shared.iter().find(|shared| shared.streams.get() < STREAMS).map(Stream::of)
+    }
+}
+
 /// The connections of one worker.
 #[derive(Debug)]
 pub struct Pool {
     dialer: Dialer,
     sides: RefCell<Pair<Connections>>,
     shard: Arc<Shard>,
-}
-
-/// An HTTP/1 connection in use. Given back by [`Lease::give_back`] when the response has been read to its end; dropped in
-/// any other state, which closes it.
-#[derive(Debug)]
-pub(super) struct Lease {
-    pub(super) sender: http1::SendRequest<RequestBody>,
-    address: Rc<Address>,
-    side: Side,
-    pool: Weak<Pool>,
-    idle_timeout: Duration,
-    idle_connections: usize,
 }
 
 /// One stream of an HTTP/2 connection, until it is dropped with its response's body.
@@ -135,7 +126,7 @@ impl Drop for Stream {
 /// A connection to send one request on.
 #[derive(Debug)]
 pub(super) enum Connection {
-    Http1(Lease),
+    Http1(Box<Lease>),
     Http2(Stream),
 }
 
@@ -159,54 +150,38 @@ impl Pool {
         let dialed = tokio::time::timeout(settings.connect_timeout, dialing)
             .await
             .map_err(|_| ConnectError::Timeout)??;
-        Ok(dialed.certificate())
+        Ok(dial::certificate(&dialed))
     }
 
-    /// A kept connection that still stands, newest first; connections past their time are dropped on the way.
-    pub(super) async fn reuse(
-        self: &Rc<Self>,
+    /// A kept connection that still stands, newest first; connections past their time are dropped on the way. `is_repeatable`: a request
+    /// that finds it closed all the same is not lost.
+    pub(super) fn reuse(
+        &self,
         side: Side,
         settings: &Settings,
+        now: Instant,
+        is_repeatable: bool,
     ) -> Option<Connection> {
         let project = &settings.projects[side];
-        if let Some(stream) = self.stream(side, project) {
+        let connections = &mut self.sides.borrow_mut()[side];
+        if let Some(stream) = connections.stream(project) {
             return Some(Connection::Http2(stream));
         }
         loop {
-            let mut kept = self.sides.borrow_mut()[side].kept.pop()?;
-            let is_fresh = kept.until > Instant::now() && kept.address.leads_to(project);
-            if is_fresh && is_ready(&mut kept.sender).await {
-                return Some(Connection::Http1(self.lease(
-                    kept.sender,
-                    kept.address,
-                    side,
-                    settings,
-                )));
+            let mut kept = connections.kept.pop()?;
+            let is_fresh = kept.until > now && kept.lease.address.leads_to(project);
+            let is_trusted = || is_repeatable || now < kept.since + TRUSTED || kept.really_stands();
+            if is_fresh && is_trusted() && kept.stands() {
+                return Some(Connection::Http1(kept.lease.under(settings)));
             }
         }
     }
 
-    /// A stream of an HTTP/2 connection that has room.
-    fn stream(&self, side: Side, project: &Project) -> Option<Stream> {
-        let shared = &mut self.sides.borrow_mut()[side].shared;
-        shared.retain(|shared| !shared.sender.is_closed() && shared.address.leads_to(project));
-        shared.iter().find(|shared| shared.streams.get() < STREAMS).map(Stream::of)
-    }
-
-    fn lease(
-        self: &Rc<Self>,
-        sender: http1::SendRequest<RequestBody>,
-        address: Rc<Address>,
-        side: Side,
-        settings: &Settings,
-    ) -> Lease {
-        Lease {
-            sender,
-            address,
-            side,
-            pool: Rc::downgrade(self),
-            idle_timeout: settings.idle_timeout,
-            idle_connections: settings.idle_connections,
+    /// Keeps a connection, if fewer than `most` are kept.
+    pub(super) fn keep(&self, side: Side, most: usize, kept: Kept) {
+        let connections = &mut self.sides.borrow_mut()[side];
+        if connections.kept.len() < most {
+            connections.kept.push(kept);
         }
     }
 
@@ -225,7 +200,7 @@ impl Pool {
             }
             let dialing = Rc::clone(&self.sides.borrow()[side].dialing);
             let turn = dialing.lock().await;
-            if let Some(stream) = self.stream(side, project) {
+            if let Some(stream) = self.sides.borrow_mut()[side].stream(project) {
                 return Ok(Connection::Http2(stream));
             }
             if !is_shareable() {
@@ -258,20 +233,14 @@ impl Pool {
             self.sides.borrow_mut()[side].shared.push(shared);
             return Ok(Connection::Http2(stream));
         }
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
         let open = self.shard.hold(Gauge::UpstreamConnections(side));
-        tokio::task::spawn_local(async move {
-            // A connection that breaks tells so to the request that used it.
-            let _end = connection.await;
-            drop(open);
-        });
-        Ok(Connection::Http1(self.lease(sender, address, side, settings)))
+        let lease = Lease::new(stream, address, side, Rc::downgrade(self), open);
+        Ok(Connection::Http1(lease.under(settings)))
     }
 
     async fn http2(
         &self,
-        stream: Dialed,
+        stream: http1::stream::Stream,
         side: Side,
     ) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
         let (sender, connection) = http2::Builder::new(LocalExecutor)
@@ -295,54 +264,27 @@ impl Pool {
 
     /// A connection of its own for an upgrade: HTTP/1.1, and never back into the pool.
     pub(super) async fn connect_for_upgrade(
-        self: &Rc<Self>,
+        &self,
         side: Side,
         settings: &Settings,
-    ) -> Result<http1::SendRequest<RequestBody>, ConnectError> {
-        let dialing = self.dialer.dial(&settings.projects[side], Offer::Http1);
+    ) -> Result<Box<Lease>, ConnectError> {
+        let project = &settings.projects[side];
+        let dialing = self.dialer.dial(project, Offer::Http1);
         let stream = tokio::time::timeout(settings.connect_timeout, dialing)
             .await
             .map_err(|_| ConnectError::Timeout)??;
         self.shard.count(Counter::UpstreamConnected(side));
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
         let open = self.shard.hold(Gauge::UpstreamConnections(side));
-        tokio::task::spawn_local(async move {
-            let _end = connection.with_upgrades().await;
-            drop(open);
-        });
-        Ok(sender)
+        Ok(Lease::new(stream, Rc::new(Address::of(project)), side, Weak::new(), open))
     }
 
-    /// Drops every kept connection that is past its time. Called now and then; without it the connections of a side that nobody
-    /// asks any more would stay.
+    /// Drops every kept connection that is past its time or was closed. Called now and then; without it the connections of a side that
+    /// nobody asks any more would stay.
     pub fn sweep(&self) {
         let now = Instant::now();
         let mut sides = self.sides.borrow_mut();
         for side in Side::ALL {
-            sides[side].kept.retain(|kept| kept.until > now && !kept.sender.is_closed());
+            sides[side].kept.retain_mut(|kept| kept.until > now && kept.stands());
         }
     }
-}
-
-impl Lease {
-    /// Keeps the connection for the next request. `hint` is what the side said about how long it will (`Keep-Alive: timeout=N`):
-    /// a connection that the side is about to close is not worth the race.
-    pub(super) fn give_back(self, hint: Option<Duration>) {
-        let Some(pool) = self.pool.upgrade() else { return };
-        let wait = hint.map_or(self.idle_timeout, |hint| hint.min(self.idle_timeout));
-        let kept = &mut pool.sides.borrow_mut()[self.side].kept;
-        if kept.len() < self.idle_connections && !self.sender.is_closed() && !wait.is_zero() {
-            kept.push(Kept {
-                sender: self.sender,
-                address: self.address,
-                until: Instant::now() + wait,
-            });
-        }
-    }
-}
-
-async fn is_ready(sender: &mut http1::SendRequest<RequestBody>) -> bool {
-    sender.is_ready()
-        || tokio::time::timeout(READY, sender.ready()).await.is_ok_and(|ready| ready.is_ok())
 }

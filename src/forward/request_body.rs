@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::http1::incoming::Incoming;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
@@ -71,12 +71,6 @@ enum GateState {
 }
 
 impl BodyState {
-    /// A request without a body: sent as soon as its head is.
-    #[must_use]
-    pub fn done_now() -> Self {
-        Self { done_at: Cell::new(Some(Instant::now())), ..Self::default() }
-    }
-
     /// Since when the next step is the side's; `None` while it is the client's.
     #[must_use]
     pub fn sides_turn_since(&self) -> Option<Instant> {
@@ -172,41 +166,26 @@ pub struct ClientBody {
 impl RequestBody {
     /// Wraps a client's body. `limit` 0 = none.
     #[must_use]
-    pub fn new(
-        incoming: Incoming,
-        limit: u64,
-        idle_timeout: Duration,
-        gate: Option<Gate>,
-    ) -> (Self, Rc<BodyState>) {
+    pub fn new(incoming: Incoming, limit: u64, idle_timeout: Duration, gate: Option<Gate>) -> Self {
         if incoming.is_end_stream() {
-            return Self::none();
+            return Self::Empty;
         }
         let state = Rc::new(BodyState::default());
         if gate.is_some() {
             state.gate.set(GateState::Closed);
         }
         let left = if limit == 0 { u64::MAX } else { limit };
-        let body = ClientBody {
-            incoming,
-            state: Rc::clone(&state),
-            left,
-            idle_timeout,
-            timer: None,
-            gate,
-        };
-        (Self::Client(Box::new(body)), state)
+        let body = ClientBody { incoming, state, left, idle_timeout, timer: None, gate };
+        Self::Client(Box::new(body))
     }
 
-    /// A body that is all here.
+    /// What is told of it on its way; `None` for a body that is all here, and for none: they are sent with their head.
     #[must_use]
-    pub fn read(bytes: Bytes) -> (Self, Rc<BodyState>) {
-        (Self::Read(bytes), Rc::new(BodyState::done_now()))
-    }
-
-    /// No body, sent already.
-    #[must_use]
-    pub fn none() -> (Self, Rc<BodyState>) {
-        (Self::Empty, Rc::new(BodyState::done_now()))
+    pub fn state(&self) -> Option<Rc<BodyState>> {
+        match self {
+            Self::Empty | Self::Read(_) => None,
+            Self::Client(body) => Some(Rc::clone(&body.state)),
+        }
     }
 
     /// Whether there is nothing to send.
@@ -307,14 +286,15 @@ impl ClientBody {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.timer = None;
-                self.state.passed_at.set(Some(Instant::now()));
+                let now = Some(Instant::now());
+                self.state.passed_at.set(now);
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 match self.left.checked_sub(length) {
                     Some(left) => self.left = left,
                     None => return self.fail(BodyFault::TooLarge),
                 }
                 if self.incoming.is_end_stream() {
-                    self.state.done_at.set(Some(Instant::now()));
+                    self.state.done_at.set(now);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -1,98 +1,247 @@
 //! The response's body on its way down. When its end has been seen, the connection goes back to the pool.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::task::JoinHandle;
 
-use super::pool::{Lease, Stream};
-use super::request_body::{BodyState, Uploaded};
+use super::exchange::{Unsent, Upload};
+use super::lease::Lease;
+use super::pool::Stream;
+use super::request_body::BodyState;
+use crate::http1::decoder::Decoder;
+use crate::http1::reading::{self, BodyBroke};
 
-/// What the response came on, kept until its end.
-#[derive(Debug)]
-pub(super) enum Carrier {
-    /// A connection that nobody else uses meanwhile.
-    Http1(Lease),
-    /// One stream of many; dropping it makes room.
-    Http2(Stream),
-}
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// A body that is read from a side.
 #[derive(Debug)]
 pub struct ResponseBody {
-    incoming: Incoming,
-    lease: Option<(Lease, Option<Duration>)>,
-    _stream: Option<Stream>,
+    source: Source,
     /// The body of its request, which may still be on its way.
     request_body: Option<Rc<BodyState>>,
 }
 
-impl ResponseBody {
-    pub(super) fn new(
-        incoming: Incoming,
-        carrier: Carrier,
-        request_body: Rc<BodyState>,
-        headers: &HeaderMap,
-    ) -> Self {
-        let (lease, stream) = match carrier {
-            Carrier::Http1(lease) => (Some((lease, keep_alive_hint(headers))), None),
-            Carrier::Http2(stream) => (None, Some(stream)),
-        };
-        Self { incoming, lease, _stream: stream, request_body: Some(request_body) }
+/// Where it comes from.
+#[derive(Debug)]
+enum Source {
+    /// All of it has come.
+    Ended,
+    /// It broke off, and was said to.
+    Broken,
+    /// A connection that nobody else uses meanwhile.
+    Http1 { lease: Box<Lease>, decoder: Decoder, again: Again },
+    /// The same, while the request's body is still being sent on it.
+    Early(Early),
+    /// One stream of many; dropping it makes room.
+    Http2 { incoming: Incoming, _stream: Stream },
+}
+
+/// Whether the connection may be used again, and for how long the side says it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    Never,
+    For(Option<Duration>),
+}
+
+impl Again {
+    /// What a response's head says of it.
+    pub(super) fn of(keeps_alive: bool, decoder: &Decoder, headers: &HeaderMap) -> Self {
+        if !keeps_alive || matches!(decoder, Decoder::UntilClose) {
+            return Self::Never;
+        }
+        Self::For(keep_alive_hint(headers))
     }
 
-    /// A body of a connection that is not reused.
-    #[must_use]
-    pub const fn unpooled(incoming: Incoming) -> Self {
-        Self { incoming, lease: None, _stream: None, request_body: None }
-    }
-
-    fn finish(&mut self) {
-        let is_uploaded =
-            self.request_body.as_ref().is_none_or(|body| body.uploaded() == Uploaded::Whole);
-        // A side that answered early has the rest of the body still to come: whoever got this connection next would wait for it.
-        if let Some((lease, hint)) = self.lease.take().filter(|_| is_uploaded) {
+    fn give_back(self, lease: Box<Lease>) {
+        if let Self::For(hint) = self {
             lease.give_back(hint);
+        }
+    }
+}
+
+/// A response that came before its request was sent to the end. The rest is sent by a task of its own, whether or not the client takes
+/// the response meanwhile: it may be one that does so only when all is sent.
+#[derive(Debug)]
+struct Early {
+    both: Rc<RefCell<Both>>,
+    decoder: Decoder,
+    again: Again,
+    sending: JoinHandle<()>,
+}
+
+/// What sending and receiving share.
+#[derive(Debug)]
+struct Both {
+    lease: Box<Lease>,
+    /// All was sent.
+    is_whole: bool,
+    /// The client's body was at fault: the side waits for the rest of it in vain, and so would the reader.
+    is_broken: bool,
+    reader: Option<Waker>,
+}
+
+impl Early {
+    fn begin(lease: Box<Lease>, mut upload: Upload, decoder: Decoder, again: Again) -> Self {
+        let both = Both { lease, is_whole: false, is_broken: false, reader: None };
+        let both = Rc::new(RefCell::new(both));
+        let shared = Rc::clone(&both);
+        let sending = tokio::task::spawn_local(async move {
+            let sent = poll_fn(|cx| upload.poll(&mut shared.borrow_mut().lease.link, cx)).await;
+            let mut both = shared.borrow_mut();
+            both.is_whole = sent.is_ok();
+            if matches!(sent, Err(Unsent::Body(_))) {
+                both.is_broken = true;
+                if let Some(reader) = both.reader.take() {
+                    reader.wake();
+                }
+            }
+        });
+        Self { both, decoder, again, sending }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyBroke>>> {
+        let mut both = self.both.borrow_mut();
+        if both.is_broken {
+            let error = io::Error::other("the request's body broke off");
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        let frame = reading::poll_frame(&mut both.lease.link, &mut self.decoder, cx);
+        if frame.is_pending() {
+            both.reader = Some(cx.waker().clone());
+        }
+        frame
+    }
+
+    /// A side that answered early has the rest of the body still to come: whoever got this connection next would wait for it.
+    fn finish(self) {
+        if let Ok(both) = Rc::try_unwrap(self.both).map(RefCell::into_inner)
+            && both.is_whole
+        {
+            self.again.give_back(both.lease);
+        }
+    }
+}
+
+impl ResponseBody {
+    /// The body on a connection of its own, whose head was read just now.
+    pub(super) fn http1(
+        (lease, upload): (Box<Lease>, Upload),
+        decoder: Decoder,
+        again: Again,
+        request_body: Option<Rc<BodyState>>,
+    ) -> Self {
+        let source = if upload.is_whole() {
+            Source::Http1 { lease, decoder, again }
+        } else {
+            Source::Early(Early::begin(lease, upload, decoder, again))
+        };
+        let mut body = Self { source, request_body };
+        body.finish();
+        body
+    }
+
+    /// The body on one of the streams of a connection.
+    pub(super) const fn http2(
+        incoming: Incoming,
+        stream: Stream,
+        request_body: Option<Rc<BodyState>>,
+    ) -> Self {
+        Self { source: Source::Http2 { incoming, _stream: stream }, request_body }
+    }
+
+    /// No body.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { source: Source::Ended, request_body: None }
+    }
+
+    /// Gives the connection back when the end has been read.
+    fn finish(&mut self) {
+        match &self.source {
+            Source::Http1 { decoder, .. } | Source::Early(Early { decoder, .. })
+                if decoder.is_done() => {}
+            _ => return,
+        }
+        match mem::replace(&mut self.source, Source::Ended) {
+            Source::Http1 { lease, again, .. } => again.give_back(lease),
+            Source::Early(early) => early.finish(),
+            Source::Ended | Source::Broken | Source::Http2 { .. } => {}
         }
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyBroke;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let frame = match &mut self.source {
+            Source::Ended | Source::Broken => return Poll::Ready(None),
+            Source::Http1 { lease, decoder, .. } => {
+                ready!(reading::poll_frame(&mut lease.link, decoder, cx))
+            }
+            Source::Early(early) => ready!(early.poll_frame(cx)),
+            Source::Http2 { incoming, .. } => {
+                return Pin::new(incoming).poll_frame(cx).map_err(BodyBroke::Http2);
+            }
+        };
         match &frame {
-            None => self.finish(),
-            Some(Err(_)) => self.lease = None,
-            Some(Ok(_)) => {}
+            Some(Err(_)) => self.break_off(),
+            Some(Ok(_)) | None => self.finish(),
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.source {
+            Source::Ended => true,
+            Source::Broken | Source::Http1 { .. } | Source::Early(_) => false,
+            Source::Http2 { incoming, .. } => incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.source {
+            Source::Ended => SizeHint::with_exact(0),
+            Source::Broken => SizeHint::default(),
+            Source::Http1 { decoder, .. } | Source::Early(Early { decoder, .. }) => {
+                decoder.size_hint()
+            }
+            Source::Http2 { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+impl ResponseBody {
+    /// Closes the connection, also where something is still being sent on it.
+    fn break_off(&mut self) {
+        if let Source::Early(early) = mem::replace(&mut self.source, Source::Broken) {
+            early.sending.abort();
+        }
     }
 }
 
 impl Drop for ResponseBody {
-    /// A body whose end was already known (HEAD, 204, 304, the last byte read) is never polled for it.
     fn drop(&mut self) {
-        if self.incoming.is_end_stream() {
-            self.finish();
+        if !self.is_end_stream() {
+            self.break_off();
         }
         if let Some(body) = &self.request_body {
             body.give_up();
@@ -102,7 +251,7 @@ impl Drop for ResponseBody {
 
 /// `Keep-Alive: timeout=N`, less a second for the way there.
 fn keep_alive_hint(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
     let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     Some(Duration::from_secs(seconds.trim().parse::<u64>().ok()?.saturating_sub(1)))
 }

@@ -2,6 +2,7 @@
 //! stale, and never again after that.
 
 use std::future::Future;
+use std::mem;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,14 +12,19 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use hyper::ext::ReasonPhrase;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::error::ForwardError;
-use super::pool::{Connection, Pool};
+use super::error::{Broken, ForwardError};
+use super::exchange::{Exchange, Message, Waiting};
+use super::pool::{Connection, Pool, Stream};
 use super::request_body::{BodyState, RequestBody, Uploaded};
-use super::response_body::{Carrier, ResponseBody};
+use super::response_body::{Again, ResponseBody};
 use super::{Project, Settings};
+use crate::http1;
+use crate::http1::response::Head;
+use crate::http1::upgraded::Upgraded;
 use crate::side::Side;
 
 /// A request in the words of its side, ready to be sent.
@@ -37,8 +43,6 @@ pub struct Outgoing {
     pub is_repeatable: bool,
     /// The body.
     pub body: RequestBody,
-    /// What the body tells.
-    pub body_state: Rc<BodyState>,
 }
 
 /// What the side answered.
@@ -66,40 +70,36 @@ impl Pool {
         timeout: Duration,
         outgoing: Outgoing,
     ) -> Result<Answer, ForwardError> {
-        let Outgoing { method, target, headers, continued, is_repeatable, body, body_state } =
-            outgoing;
-        let project = &settings.projects[side];
-        let mut request = request_of(method, Uri::from(target), headers, body);
-        if let Some(continued) = continued.clone() {
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE {
-                    continued.notify_one();
-                }
-            });
-        }
-
-        let sending = Sending { body: &body_state, continued: continued.as_deref(), timeout };
+        let Outgoing { method, target, headers, continued, is_repeatable, body } = outgoing;
+        let state = body.state();
+        let waiting = Waiting { timeout, continued: continued.as_deref(), body: state.as_deref() };
+        let mut sending = Sending {
+            project: &settings.projects[side],
+            // A safe method without a body, on a kept connection that the side may be closing at this moment, may be sent twice even when
+            // the first one may have arrived (RFC 9110 9.2.2). Anything else is never repeated.
+            is_repeatable: is_repeatable && method.is_safe() && body.is_empty(),
+            message: Message { method, target, headers, body },
+            begun: None,
+            is_kept: true,
+            waiting,
+            sent_at: Instant::now(),
+        };
         let mut retried = false;
-        if let Some(connection) = self.reuse(side, settings).await {
-            let spare = if is_repeatable { spare_of(&request) } else { None };
-            let sent_at = Instant::now();
-            match once(connection, project, request, sending).await {
-                Ok(response) => return Ok(answer(response, retried, sent_at, &body_state)),
-                Err(Failed { error, unsent }) => match unsent.map(|unsent| *unsent).or(spare) {
-                    Some(again) if matches!(error, ForwardError::Broke(_)) => request = again,
-                    _ => return Err(error),
-                },
+        if let Some(kept) = self.reuse(side, settings, sending.sent_at, sending.is_repeatable) {
+            match sending.once(kept, state.clone()).await {
+                Ok(response) => return Ok(sending.answer(response, retried)),
+                Err((ForwardError::Broke(_), true)) => retried = true,
+                Err((error, _)) => return Err(error),
             }
-            retried = true;
         }
-        let connection = self.connect(side, settings).await?;
-        let sent_at = Instant::now();
-        let sent = once(connection, project, request, sending).await;
-        sent.map(|response| answer(response, retried, sent_at, &body_state))
-            .map_err(|failed| failed.error)
+        sending.is_kept = false;
+        let fresh = self.connect(side, settings).await?;
+        sending.sent_at = Instant::now();
+        let response = sending.once(fresh, state.clone()).await.map_err(|(error, _)| error)?;
+        Ok(sending.answer(response, retried))
     }
 
-    /// Sends an upgrade request on a connection of its own. The response may be anything; a 101 can be upgraded.
+    /// Sends an upgrade request on a connection of its own. The response may be anything; with a 101 comes the connection itself.
     ///
     /// # Errors
     /// [`ForwardError`].
@@ -109,126 +109,186 @@ impl Pool {
         settings: &Settings,
         method: Method,
         target: PathAndQuery,
-        mut headers: HeaderMap,
-    ) -> Result<Response<Incoming>, ForwardError> {
-        let mut sender = self.connect_for_upgrade(side, settings).await?;
-        headers.insert(header::HOST, settings.projects[side].host_header.clone());
-        let request = request_of(method, Uri::from(target), headers, RequestBody::Empty);
-        match tokio::time::timeout(settings.timeout, sender.send_request(request)).await {
-            Ok(sent) => sent.map_err(ForwardError::Broke),
-            Err(_) => Err(ForwardError::Timeout),
+        headers: HeaderMap,
+    ) -> Result<(Response<ResponseBody>, Option<Upgraded<http1::stream::Stream>>), ForwardError>
+    {
+        let lease = self.connect_for_upgrade(side, settings).await?;
+        let mut message = Message { method, target, headers, body: RequestBody::Empty };
+        let host = &settings.projects[side].host_header;
+        let mut exchange = Exchange::new(lease, false, &mut message, host);
+        let waiting = Waiting { timeout: settings.timeout, continued: None, body: None };
+        let head = exchange.head(Instant::now(), waiting).await?;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let (lease, _said) = exchange.into_parts();
+            let upgraded = Upgraded::new(lease.link.into_parts());
+            return Ok((response_of(head, ResponseBody::empty()), Some(upgraded)));
         }
+        Ok((response_on(exchange, head, &message.method, None)?, None))
     }
 }
 
-fn request_of(
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: RequestBody,
-) -> Request<RequestBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    request
-}
-
-fn answer(
-    response: Response<ResponseBody>,
-    retried: bool,
-    sent_at: Instant,
-    body: &BodyState,
-) -> Answer {
-    Answer { response, retried, sent_at, request_body: body.uploaded() }
-}
-
-/// A request that failed, and itself if not a byte of it was sent.
-struct Failed {
-    error: ForwardError,
-    unsent: Option<Box<Request<RequestBody>>>,
-}
-
-/// What goes with a request whatever connection it goes on.
-#[derive(Clone, Copy)]
+/// A request on its way, whatever connection it goes on.
 struct Sending<'a> {
-    body: &'a Rc<BodyState>,
-    continued: Option<&'a Notify>,
-    timeout: Duration,
+    project: &'a Project,
+    message: Message,
+    /// It was said on a connection that took nothing of it.
+    begun: Option<Exchange>,
+    is_repeatable: bool,
+    is_kept: bool,
+    waiting: Waiting<'a>,
+    sent_at: Instant,
 }
 
-async fn once(
-    connection: Connection,
-    project: &Project,
-    mut request: Request<RequestBody>,
-    sending: Sending<'_>,
-) -> Result<Response<ResponseBody>, Failed> {
-    let Sending { body, continued, timeout } = sending;
-    match connection {
-        Connection::Http1(mut lease) => {
-            request.headers_mut().insert(header::HOST, project.host_header.clone());
-            if request.uri().authority().is_some() {
-                // It comes back from an HTTP/2 connection that could not take it.
-                let target = request.uri().path_and_query().cloned();
-                *request.uri_mut() = target.map(Uri::from).unwrap_or_default();
+/// Why there is no response, and whether the request may be sent once more.
+type Failed = (ForwardError, bool);
+
+/// Why there is no response over HTTP/2, and the request if not a byte of it was sent.
+type Http2Failed = (ForwardError, Option<Box<Request<RequestBody>>>);
+
+impl Sending<'_> {
+    fn answer(&self, response: Response<ResponseBody>, retried: bool) -> Answer {
+        let request_body = self.waiting.body.map_or(Uploaded::Whole, BodyState::uploaded);
+        Answer { response, retried, sent_at: self.sent_at, request_body }
+    }
+
+    async fn once(
+        &mut self,
+        connection: Connection,
+        state: Option<Rc<BodyState>>,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        match connection {
+            Connection::Http1(lease) => {
+                let host = &self.project.host_header;
+                let exchange = match self.begun.take() {
+                    Some(begun) => begun.moved_to(lease),
+                    None => Exchange::new(lease, self.is_kept, &mut self.message, host),
+                };
+                self.http1(exchange, state).await
             }
-            let response = head(lease.sender.try_send_request(request), body, timeout).await?;
-            Ok(response_with(response, Carrier::Http1(lease), body))
+            Connection::Http2(stream) => {
+                if self.begun.take().is_some_and(|begun| !begun.is_bare()) {
+                    // A side that has just begun to speak HTTP/2, and a body that is in the words of HTTP/1.
+                    return Err((Broken::Ended.into(), false));
+                }
+                self.http2(stream, state).await
+            }
         }
-        Connection::Http2(mut stream) => {
-            request.headers_mut().remove(header::HOST);
-            *request.uri_mut() = absolute(project, request.uri().path_and_query());
-            // hyper does not tell of a 100 Continue over HTTP/2, where it would save little: the body goes at once.
-            if let Some(continued) = continued {
-                continued.notify_one();
+    }
+
+    async fn http1(
+        &mut self,
+        mut exchange: Exchange,
+        state: Option<Rc<BodyState>>,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        match exchange.head(self.sent_at, self.waiting).await {
+            Ok(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                Err((ForwardError::Switched, false))
             }
-            let response = head(stream.sender.try_send_request(request), body, timeout).await?;
-            Ok(response_with(response, Carrier::Http2(stream), body))
+            Ok(head) => {
+                if let Some(state) = &state {
+                    state.answered();
+                }
+                let response = response_on(exchange, head, &self.message.method, state);
+                response.map_err(|error| (error, false))
+            }
+            Err(error) if exchange.is_unsent() => {
+                self.begun = Some(exchange);
+                Err((error, true))
+            }
+            Err(error) => Err((error, self.is_repeatable && !exchange.is_heard())),
+        }
+    }
+
+    async fn http2(
+        &mut self,
+        mut stream: Stream,
+        state: Option<Rc<BodyState>>,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        // hyper does not tell of a 100 Continue over HTTP/2, where it would save little: the body goes at once.
+        if let Some(continued) = self.waiting.continued {
+            continued.notify_one();
+        }
+        let message = &mut self.message;
+        let spare = (self.is_kept && self.is_repeatable).then(|| message.headers.clone());
+        let mut request = Request::new(mem::replace(&mut message.body, RequestBody::Empty));
+        *request.method_mut() = message.method.clone();
+        *request.uri_mut() = absolute(self.project, message.target.clone());
+        *request.headers_mut() = mem::take(&mut message.headers);
+        request.headers_mut().remove(header::HOST);
+        match head(stream.sender.try_send_request(request), self.sent_at, self.waiting).await {
+            Ok(response) => {
+                let (mut parts, incoming) = response.into_parts();
+                // HTTP/2 has no such field; what is passed on beside it would cut the body or split the answer (RFC 9112 6.3).
+                if parts.headers.contains_key(header::TRANSFER_ENCODING) {
+                    parts.headers.remove(header::CONTENT_LENGTH);
+                }
+                let body = ResponseBody::http2(incoming, stream, state);
+                Ok(Response::from_parts(parts, body))
+            }
+            Err((error, unsent)) => {
+                let again = unsent.map(|unsent| {
+                    let (parts, body) = unsent.into_parts();
+                    message.body = body;
+                    parts.headers
+                });
+                let again = again.or(spare);
+                let may_go_again = again.is_some();
+                message.headers = again.unwrap_or_default();
+                Err((error, may_go_again))
+            }
         }
     }
 }
 
-fn response_with(
-    response: Response<Incoming>,
-    carrier: Carrier,
-    request_body: &Rc<BodyState>,
-) -> Response<ResponseBody> {
-    let (mut parts, incoming) = response.into_parts();
-    if parts.headers.contains_key(header::TRANSFER_ENCODING) {
-        // The coding has won (RFC 9112 6.3); a length that is passed on beside it would cut the body or split the answer.
-        parts.headers.remove(header::CONTENT_LENGTH);
+/// The response whose head was read on a connection.
+fn response_on(
+    exchange: Exchange,
+    mut head: Head,
+    method: &Method,
+    state: Option<Rc<BodyState>>,
+) -> Result<Response<ResponseBody>, ForwardError> {
+    let decoder = head.body(method).map_err(Broken::Head)?;
+    let again = Again::of(head.keeps_alive, &decoder, &head.headers);
+    let body = ResponseBody::http1(exchange.into_parts(), decoder, again, state);
+    Ok(response_of(head, body))
+}
+
+fn response_of(head: Head, body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.version_mut() = head.version;
+    *response.headers_mut() = head.headers;
+    if let Some(reason) = head.reason.and_then(|reason| ReasonPhrase::try_from(reason).ok()) {
+        response.extensions_mut().insert(reason);
     }
-    let body = ResponseBody::new(incoming, carrier, Rc::clone(request_body), &parts.headers);
-    Response::from_parts(parts, body)
+    response
 }
 
 /// HTTP/2 has scheme and authority where HTTP/1 has Host (RFC 9113 8.3.1).
-fn absolute(project: &Project, target: Option<&PathAndQuery>) -> Uri {
+fn absolute(project: &Project, target: PathAndQuery) -> Uri {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(if project.tls { Scheme::HTTPS } else { Scheme::HTTP });
     parts.authority = Some(project.authority.clone());
-    parts.path_and_query = Some(target.cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    parts.path_and_query = Some(target);
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// Waits for the head of a response. The time runs while it is the side's turn: from the request's last byte, or while it does not
-/// take the next one. An upload may take as long as its client goes on sending, which the body itself watches.
+/// Waits for the head of a response over HTTP/2.
 async fn head(
     sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
-    body: &BodyState,
-    timeout: Duration,
-) -> Result<Response<Incoming>, Failed> {
+    sent_at: Instant,
+    waiting: Waiting<'_>,
+) -> Result<Response<Incoming>, Http2Failed> {
     let mut sending = pin!(sending);
-    let mut alarm = pin!(tokio::time::sleep(timeout));
+    let mut alarm = pin!(tokio::time::sleep_until(sent_at + waiting.timeout));
     loop {
         tokio::select! {
             biased;
-            sent = sending.as_mut() => return headed(sent, body),
+            sent = sending.as_mut() => return headed(sent, waiting.body),
             () = alarm.as_mut() => {
-                let since = body.sides_turn_since().unwrap_or_else(Instant::now);
-                let due = since + timeout;
+                let due = waiting.due(sent_at);
                 if due <= Instant::now() {
-                    return Err(Failed { error: ForwardError::Timeout, unsent: None });
+                    return Err((ForwardError::Timeout, None));
                 }
                 alarm.as_mut().reset(due);
             }
@@ -238,34 +298,25 @@ async fn head(
 
 fn headed(
     sent: Result<Response<Incoming>, TrySendError<Request<RequestBody>>>,
-    body: &BodyState,
-) -> Result<Response<Incoming>, Failed> {
+    body: Option<&BodyState>,
+) -> Result<Response<Incoming>, Http2Failed> {
     match sent {
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Failed { error: ForwardError::Switched, unsent: None })
+            Err((ForwardError::Switched, None))
         }
         Ok(response) => {
-            body.answered();
+            if let Some(body) = body {
+                body.answered();
+            }
             Ok(response)
         }
         Err(mut error) => {
             let unsent = error.take_message().map(Box::new);
-            let error = match body.fault() {
+            let error = match body.and_then(BodyState::fault) {
                 Some(fault) => ForwardError::Body(fault),
-                None => ForwardError::Broke(error.into_error()),
+                None => Broken::Http2(error.into_error()).into(),
             };
-            Err(Failed { error, unsent })
+            Err((error, unsent))
         }
     }
-}
-
-/// A copy of a request that may be sent twice even when the first one may have arrived: a safe method without a body, on a
-/// kept connection that the side may be closing at this moment (RFC 9110 9.2.2). Anything else is never repeated.
-fn spare_of(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !(request.method().is_safe() && request.body().is_empty()) {
-        return None;
-    }
-    let (method, uri, headers) =
-        (request.method().clone(), request.uri().clone(), request.headers().clone());
-    Some(request_of(method, uri, headers, RequestBody::Empty))
 }

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::time::Instant;
 use super::worker::Worker;
 use crate::accept::wire::Wire;
 use crate::forward::response_body::ResponseBody;
+use crate::http1::reading::BodyBroke;
 use crate::observe::code::ErrorCode;
 use crate::observe::metrics::Held;
 use crate::observe::span::Traced;
@@ -35,7 +35,7 @@ pub struct Record {
     pub(super) traced: Option<Box<Traced>>,
     started: Instant,
     worker: Rc<Worker>,
-    wire: Arc<Wire>,
+    wire: Rc<Wire>,
     _in_flight: Held,
 }
 
@@ -50,8 +50,8 @@ struct Line {
 impl Record {
     /// Begins the record of a request.
     #[must_use]
-    pub fn begin(worker: &Rc<Worker>, wire: &Arc<Wire>, method: &Method, epoch: u64) -> Self {
-        wire.request_begins();
+    pub fn begin(worker: &Rc<Worker>, wire: &Rc<Wire>, method: &Method, epoch: u64) -> Self {
+        let started = wire.request_begins();
         let mut finished = Finished::new(method.into(), epoch);
         finished.status = CLIENT_CLOSED_REQUEST;
         finished.ending = Ending::ClientGone;
@@ -59,9 +59,9 @@ impl Record {
             finished,
             line: None,
             traced: None,
-            started: Instant::now(),
+            started,
             worker: Rc::clone(worker),
-            wire: Arc::clone(wire),
+            wire: Rc::clone(wire),
             _in_flight: worker.shard.hold(Gauge::InFlight),
         }
     }
@@ -98,9 +98,10 @@ impl Drop for Record {
             self.finished.status = ErrorCode::Panic.status().as_u16();
             self.finished.ending = Ending::Complete;
         }
-        self.finished.elapsed = self.started.elapsed();
+        let now = Instant::now();
+        self.finished.elapsed = now.saturating_duration_since(self.started);
         self.worker.shard.finish(&self.finished);
-        self.wire.request_ends();
+        self.wire.request_ends(now);
         if let Some(line) = &self.line {
             let target = line.target.as_ref().map_or("", PathAndQuery::as_str);
             let id = line.request_id.to_str().unwrap_or_default();
@@ -148,7 +149,7 @@ impl AnswerBody {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyBroke;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

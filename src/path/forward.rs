@@ -4,9 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderMap, Response, StatusCode, header};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, Response, header};
 use tokio::time::Instant;
 
 use super::body::Source;
@@ -18,9 +16,11 @@ use crate::decide::{Belongs, Decision, Question, Reason, decide};
 use crate::forward::OnNewUnavailable;
 use crate::forward::error::ForwardError;
 use crate::forward::request_body::{BodyFault, Gate, RequestBody, Uploaded};
-use crate::forward::response_body::ResponseBody;
 use crate::forward::send::{Answer, Outgoing};
 use crate::forward::tunnel::{self, TunnelEnd};
+use crate::http1::incoming::OnUpgrade;
+use crate::http1::stream::Stream;
+use crate::http1::upgraded::Upgraded;
 use crate::identify::Identity;
 use crate::observe::{Counter, Gauge};
 use crate::rewrite::storage::Elsewhere;
@@ -88,16 +88,15 @@ impl Path {
         let (gate, continued) = expects.then(Gate::new).unzip();
         self.begin_try(decision.side, &mut said);
         let Said { method, target, headers, body, undo, .. } = said;
-        let (body, body_state) = match (body, asked.body.take()) {
-            (Some(body), _) => RequestBody::read(body),
+        let body = match (body, asked.body.take()) {
+            (Some(body), _) => RequestBody::Read(body),
             (None, Some(body)) => {
                 RequestBody::new(body, limits.body_bytes, limits.body_idle_timeout, gate)
             }
-            (None, None) => RequestBody::none(),
+            (None, None) => RequestBody::Empty,
         };
         let is_repeatable = may_repeat(asked.route);
-        let outgoing =
-            Outgoing { method, target, headers, body, body_state, continued, is_repeatable };
+        let outgoing = Outgoing { method, target, headers, body, continued, is_repeatable };
         let settings = &self.snapshot.forward;
         let sent = self.worker.pool.send(decision.side, settings, timeout, outgoing).await;
         match (sent, spare) {
@@ -133,10 +132,9 @@ impl Path {
         let mut said = self.rewrite(&mut asked, caller, side).await?;
         self.begin_try(side, &mut said);
         let Said { method, target, headers, undo, .. } = said;
-        let (body, body_state) = RequestBody::none();
+        let body = RequestBody::Empty;
         let is_repeatable = may_repeat(asked.route);
-        let outgoing =
-            Outgoing { method, target, headers, body, body_state, continued: None, is_repeatable };
+        let outgoing = Outgoing { method, target, headers, body, continued: None, is_repeatable };
         match self.worker.pool.send(side, &self.snapshot.forward, timeout, outgoing).await {
             Ok(answer) => Ok(self.answered(side, answer, undo, timeout)),
             Err(error) => Err(self.failed(side, &error)),
@@ -181,9 +179,9 @@ impl Path {
         let sent_at = Instant::now();
         let sent =
             self.worker.pool.send_upgrade(decision.side, settings, method, target, headers).await;
-        let mut response = sent.map_err(|error| self.failed(decision.side, &error))?;
+        let (response, upgraded) = sent.map_err(|error| self.failed(decision.side, &error))?;
         let timeout = self.snapshot.forward.timeout;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if let Some(upgraded) = upgraded {
             let socket = Socket {
                 worker: Rc::clone(&self.worker),
                 _client: Rc::clone(&self.client),
@@ -196,16 +194,9 @@ impl Path {
                 random: self.about.random,
                 frame_bytes: self.snapshot.accept.limits.frame_bytes,
             };
-            self.client.wire.becomes_tunnel();
-            tokio::task::spawn_local(socket.run(client, hyper::upgrade::on(&mut response)));
+            tokio::task::spawn_local(socket.run(client, upgraded));
         }
-        let (parts, incoming) = response.into_parts();
-        let answer = Answer {
-            response: Response::from_parts(parts, ResponseBody::unpooled(incoming)),
-            retried: false,
-            sent_at,
-            request_body: Uploaded::Whole,
-        };
+        let answer = Answer { response, retried: false, sent_at, request_body: Uploaded::Whole };
         Ok(self.answered(decision.side, answer, undo, timeout))
     }
 }
@@ -230,13 +221,12 @@ struct Socket {
 }
 
 impl Socket {
-    async fn run(self, client: OnUpgrade, side: OnUpgrade) {
+    async fn run(self, client: OnUpgrade, upstream: Upgraded<Stream>) {
         // A stop waits for this socket to have said goodbye.
         let _alive = self.worker.alive.clone();
-        let (Ok(client), Ok(upstream)) = tokio::join!(client, side) else { return };
+        let Ok(client) = client.await else { return };
         let _open = self.worker.shard.hold(Gauge::Websockets(self.side));
         self.worker.shard.count(Counter::WebsocketOpened(self.side));
-        let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         let end = tunnel::run(client, upstream, self.frame_bytes, self.has_to_restart()).await;
         if end == TunnelEnd::FrameTooLarge {
             self.worker.shard.ended(crate::observe::Ending::FrameTooLarge, Some(self.side));

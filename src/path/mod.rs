@@ -22,18 +22,16 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::http1::incoming::{Incoming, OnUpgrade};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use ipnet::IpNet;
 
-use crate::accept::guarded::is_stand_in;
 use crate::accept::listener::Place;
 use crate::accept::request;
-use crate::accept::wire::{Refused, Wire};
+use crate::accept::wire::Wire;
 use crate::decide::{Belongs, Decision, Question, decide};
 use crate::forward::request_body::{BodyFault, Share};
 use crate::identify::claims;
@@ -61,7 +59,7 @@ use worker::{Taken, Worker};
 #[derive(Debug)]
 pub struct Client {
     /// What the connection's parts tell each other.
-    pub wire: Arc<Wire>,
+    pub wire: Rc<Wire>,
     /// The peer's address.
     pub peer: IpAddr,
     /// Whether it speaks TLS to us.
@@ -149,8 +147,9 @@ pub async fn handle(
     let sampler = worker.shared.spans.is_some().then_some(snapshot.sampler);
     let about = About::of(&request, &client, &snapshot.accept.trusted_proxies, sampler);
     let mut path = Path { worker, client, snapshot, about, record };
-    // Of a request that the guard refused, method and path are not known: the parser saw a stand-in.
-    let target = request.uri().path_and_query().filter(|_| path.refused(&request).is_none());
+    // Of a request that could not be read, method and path are not known.
+    let is_known = path.client.wire.refused().is_none();
+    let target = request.uri().path_and_query().filter(|_| is_known);
     path.record.line(request.method(), target, &path.about.request_id, path.about.trace.own);
     path.trace(&request, target);
     let (mut parts, source) = match path.walk(request).await {
@@ -183,7 +182,7 @@ impl Path {
 
     /// Phase 1.
     async fn accept(&mut self, mut request: Request<Incoming>) -> Result<Asked, Stop> {
-        if let Some(refused) = self.refused(&request) {
+        if let Some(refused) = self.client.wire.refused() {
             return Err(refused.into());
         }
         let method = request.method().clone();
@@ -201,7 +200,8 @@ impl Path {
         }
         let can_upgrade = matches!(route, Route::Realtime | Route::Functions);
         let upgrade = (can_upgrade && headers::is_websocket(&method, request.headers()))
-            .then(|| hyper::upgrade::on(&mut request));
+            .then(|| request.body_mut().take_upgrade())
+            .flatten();
         let (parts, body) = request.into_parts();
         let target =
             parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"));
@@ -209,15 +209,6 @@ impl Path {
         let mut asked = Asked { route, method, target, headers, body, names: None, upgrade };
         self.read_names(&mut asked).await?;
         Ok(asked)
-    }
-
-    /// Why the guard refused this request, if it did.
-    fn refused(&self, request: &Request<Incoming>) -> Option<Refused> {
-        let why = self.client.wire.refused()?;
-        let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
-        let is_meant =
-            why == Refused::TooManyConnections || is_stand_in(request.uri().path(), host);
-        is_meant.then_some(why)
     }
 
     /// Phase 2.

@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
+use crate::http1::incoming::Incoming;
 use http::Request;
 use http::uri::PathAndQuery;
-use hyper::body::Incoming;
 
 use super::rewrite::Said;
 use super::{About, Path};

@@ -23,6 +23,8 @@ mod decision;
 mod doctor;
 /// A stop: what is in flight ends well, and nothing new begins.
 mod drain;
+/// HTTP/1 towards a side, byte by byte.
+mod exchange;
 /// When a side can't be reached, is slow, or breaks off.
 mod failure;
 /// Heads and bodies that could be read in two ways.

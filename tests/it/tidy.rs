@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`, `counted`, `trace`) is everybody's. Rooms are in the order of
 /// the path: imports point back along it, never forward.
-const IMPORTS: [(&str, &[&str]); 24] = [
+const IMPORTS: [(&str, &[&str]); 25] = [
     ("counted", &[]),
     ("trace", &[]),
     ("side", &[]),
@@ -15,7 +15,8 @@ const IMPORTS: [(&str, &[&str]); 24] = [
     ("secret", &[]),
     ("local", &[]),
     ("outbound", &[]),
-    ("accept", &["local"]),
+    ("http1", &[]),
+    ("accept", &["local", "http1"]),
     ("identify", &[]),
     ("tokens", &["identify"]),
     ("decide", &["identify"]),
@@ -25,7 +26,7 @@ const IMPORTS: [(&str, &[&str]); 24] = [
     ("observe", &["decide"]),
     // Says in OpenTelemetry's words what `observe` has been told.
     ("telemetry", &["outbound", "decide", "observe"]),
-    ("forward", &["local", "outbound", "observe"]),
+    ("forward", &["local", "outbound", "http1", "observe"]),
     ("restore", &["rewrite"]),
     (
         "snapshot",
@@ -35,7 +36,7 @@ const IMPORTS: [(&str, &[&str]); 24] = [
         "path",
         &[
             "accept", "identify", "tokens", "decide", "rewrite", "realtime", "forward", "restore",
-            "observe", "snapshot",
+            "observe", "snapshot", "http1",
         ],
     ),
     (
@@ -59,7 +60,7 @@ const IMPORTS: [(&str, &[&str]); 24] = [
     (
         "checks",
         &[
-            "outbound", "identify", "tokens", "decide", "rewrite", "realtime", "forward",
+            "outbound", "http1", "identify", "tokens", "decide", "rewrite", "realtime", "forward",
             "observe", "snapshot", "path", "config",
         ],
     ),
@@ -71,6 +72,7 @@ const IMPORTS: [(&str, &[&str]); 24] = [
             "admin",
             "config",
             "forward",
+            "http1",
             "k8s",
             "observe",
             "outbound",
@@ -89,7 +91,11 @@ const CLI_IMPORTS: &[&str] =
 const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
-const PURE: [&str; 46] = [
+const PURE: [&str; 50] = [
+    "src/http1/chunks.rs",
+    "src/http1/decoder.rs",
+    "src/http1/encoder.rs",
+    "src/http1/response.rs",
     "src/side.rs",
     "src/route.rs",
     "src/secret.rs",

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
 use super::ground::Facts;
+use crate::http1::stream::Stream;
+use crate::http1::upgraded::Upgraded;
 use crate::identify::credentials::Credentials;
 use crate::observe::ErrorCode;
 use crate::path::refusal::Refusal;
@@ -67,32 +67,26 @@ pub(super) async fn dial(
     opening: &Opening,
     facts: &Facts,
     side: Side,
-) -> Result<TokioIo<Upgraded>, NoSocket> {
+) -> Result<Upgraded<Stream>, NoSocket> {
     let key = generate_key();
     let (target, headers) = handshake(worker, snapshot, opening, facts, side, &key).await?;
     let sending = worker.pool.send_upgrade(side, &snapshot.forward, Method::GET, target, headers);
-    let mut response = sending.await.map_err(|error| {
+    let (response, upgraded) = sending.await.map_err(|error| {
         tracing::warn!(%side, %error, "no WebSocket to the side");
         NoSocket::from(Refusal::from(&error))
     })?;
     let status = response.status();
-    if status != StatusCode::SWITCHING_PROTOCOLS {
+    let Some(upgraded) = upgraded else {
         tracing::warn!(%side, status = status.as_u16(), "the side refused a WebSocket");
         return Err(NoSocket { code: ErrorCode::HandshakeRefused, status: Some(status) });
-    }
+    };
     let accept = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
     if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
     {
         tracing::warn!(%side, "the side's 101 is not the answer to this handshake");
         return Err(ErrorCode::UpstreamBroke.into());
     }
-    match hyper::upgrade::on(&mut response).await {
-        Ok(upgraded) => Ok(TokioIo::new(upgraded)),
-        Err(error) => {
-            tracing::warn!(%side, %error, "the side's connection broke at its 101");
-            Err(ErrorCode::UpstreamBroke.into())
-        }
-    }
+    Ok(upgraded)
 }
 
 /// Path, query and headers of the handshake. Keys are looked up anew: they may have changed since the client came.

@@ -6,9 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{Sink, Stream};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use futures_util::{Sink, Stream as _};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::error::ProtocolError;
@@ -16,6 +14,8 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message};
 
 use super::farewell::{NOT_TEXT, PROTOCOL};
+use crate::http1::stream::Stream;
+use crate::http1::upgraded::Upgraded;
 use crate::observe::metrics::Held;
 use crate::realtime::session::Frame;
 
@@ -31,7 +31,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// One end of a client's socket.
 #[derive(Debug)]
 pub(super) struct Leg {
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+    socket: WebSocketStream<Upgraded<Stream>>,
     /// Something was sent that may still wait in memory.
     is_dirty: bool,
     _open: Held,
@@ -66,7 +66,7 @@ pub(super) enum Unsent {
 impl Leg {
     /// The leg over a connection whose handshake is done.
     pub(super) async fn new(
-        io: TokioIo<Upgraded>,
+        io: Upgraded<Stream>,
         role: Role,
         frame_bytes: u64,
         open: Held,
@@ -171,7 +171,7 @@ async fn bounded(
 }
 
 /// Sends what waits, and a close frame unless one was sent already.
-async fn say(socket: &mut WebSocketStream<TokioIo<Upgraded>>, frame: Option<CloseFrame>) {
+async fn say(socket: &mut WebSocketStream<Upgraded<Stream>>, frame: Option<CloseFrame>) {
     let closing = async {
         let mut sink = Pin::new(&mut *socket);
         poll_fn(|cx| sink.as_mut().poll_ready(cx)).await?;
@@ -186,7 +186,7 @@ async fn say(socket: &mut WebSocketStream<TokioIo<Upgraded>>, frame: Option<Clos
 }
 
 /// Reads to the end of the connection, and keeps nothing: a close on unread bytes would take back what was said.
-async fn drain(socket: &mut WebSocketStream<TokioIo<Upgraded>>) {
+async fn drain(socket: &mut WebSocketStream<Upgraded<Stream>>) {
     let mut scratch = [0; 1024];
     while socket.get_mut().read(&mut scratch).await.is_ok_and(|length| length > 0) {}
 }

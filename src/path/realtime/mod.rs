@@ -13,11 +13,11 @@ mod tokens;
 use std::rc::Rc;
 
 use http::response::Parts;
-use hyper::upgrade::OnUpgrade;
 
 use super::body::Source;
 use super::refusal::Refusal;
 use super::{Asked, Caller, Path, text};
+use crate::http1::incoming::OnUpgrade;
 use crate::realtime::session::Session;
 use crate::rewrite::headers::{OVERRIDE_SIDE, OVERRIDE_TOKEN};
 use crate::route::Route;
@@ -72,7 +72,6 @@ impl Path {
             facts,
             session: Session::new(accepted.version),
         };
-        self.client.wire.becomes_tunnel();
         tokio::task::spawn_local(beginning.run(upgrade));
         Ok((accepted.response(), Source::Own(bytes::Bytes::new())))
     }

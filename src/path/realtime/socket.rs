@@ -7,8 +7,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -18,6 +16,7 @@ use super::dial::{Opening, dial};
 use super::farewell::{End, Farewell, TOO_BIG};
 use super::ground::{Facts, Here};
 use super::leg::{Heard, Leg, Unsent};
+use crate::http1::incoming::OnUpgrade;
 use crate::observe::{Counter, Ending, Gauge};
 use crate::path::Client;
 use crate::path::worker::{Taken, Worker};
@@ -85,7 +84,7 @@ impl Beginning {
         let snapshot = worker.snapshot();
         let open = worker.shard.hold(Gauge::RealtimeSockets);
         let frame_bytes = snapshot.accept.limits.frame_bytes;
-        let client = Leg::new(TokioIo::new(upgraded), Role::Server, frame_bytes, open).await;
+        let client = Leg::new(upgraded, Role::Server, frame_bytes, open).await;
         let share = rand::random::<f64>();
         let identify_by = Instant::now() + snapshot.realtime.identify_timeout;
         drop(snapshot);

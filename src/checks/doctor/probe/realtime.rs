@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::Message;
 use tungstenite::protocol::Role as End;
@@ -13,6 +11,8 @@ use super::{Known, Probe, best};
 use crate::checks::doctor::finding::{Finding, Status};
 use crate::checks::doctor::judge::realtime::{self as judge, Heard};
 use crate::checks::doctor::judge::rest::Mapped;
+use crate::http1::stream::Stream;
+use crate::http1::upgraded::Upgraded;
 use crate::identify::keyring::Role;
 use crate::side::Side;
 
@@ -97,7 +97,7 @@ async fn heard(probe: &Probe<'_>, side: Side, role: Role, table: Option<(&str, &
 }
 
 async fn talk(
-    socket: &mut WebSocketStream<TokioIo<Upgraded>>,
+    socket: &mut WebSocketStream<Upgraded<Stream>>,
     heard: &mut Heard,
     table: Option<(&str, &str)>,
 ) -> Result<(), tungstenite::Error> {

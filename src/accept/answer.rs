@@ -1,0 +1,246 @@
+//! An answer on a client's HTTP/1 connection: waited for, while the client is still there, and written as it comes.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::response::Parts;
+use http::{HeaderMap, Response, StatusCode, Version, header};
+use http_body::{Body, SizeHint};
+use hyper::ext::ReasonPhrase;
+use tokio::sync::oneshot;
+
+use super::wire::{Told, Wire};
+use crate::http1::encoder::{self, Framing};
+use crate::http1::incoming::Shared;
+use crate::http1::link::ENOUGH;
+use crate::http1::stream::Stream;
+use crate::http1::upgraded::Upgraded;
+
+/// What of a request its answer depends on.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// The answer has no body, whatever its head says.
+    pub(super) is_head: bool,
+    /// What the client speaks.
+    pub(super) version: Version,
+    /// Whether the client wants another request on this connection.
+    pub(super) keeps_alive: bool,
+    /// Where the connection goes if the answer is 101.
+    pub(super) handover: Option<oneshot::Sender<Upgraded<Stream>>>,
+}
+
+impl Asked {
+    /// What could not be read, or not at all.
+    pub(super) const fn refused() -> Self {
+        Self { is_head: false, version: Version::HTTP_11, keeps_alive: false, handover: None }
+    }
+}
+
+/// What follows an answer.
+#[derive(Debug)]
+pub(super) enum After {
+    /// The next request.
+    Next,
+    /// The end, in good order.
+    Close,
+    /// The end: the client is gone, or has to see that its answer is not whole.
+    Gone,
+    /// Another protocol.
+    Upgraded(oneshot::Sender<Upgraded<Stream>>),
+}
+
+/// Waits for an answer and writes it. When the client goes away the answer is not waited for.
+pub(super) async fn exchange<B>(
+    shared: &Shared,
+    wire: &Wire,
+    asked: Asked,
+    answering: impl Future<Output = Result<Response<B>, Infallible>>,
+) -> After
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let response = {
+        let mut answering = pin!(answering);
+        let waiting = poll_fn(|cx| match answering.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
+            Poll::Pending if is_gone(shared, cx) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        waiting.await
+    };
+    let Some(response) = response else { return After::Gone };
+    let (parts, body) = response.into_parts();
+    let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    let keeps_alive = asked.keeps_alive && !closes(&parts.headers) && wire.told() == Told::Nothing;
+    let framing = {
+        let mut link = shared.link.borrow_mut();
+        head(link.say(), &parts, &asked, keeps_alive || switches, &body.size_hint())
+    };
+    let keeps_alive = keeps_alive && framing != Framing::Close;
+    // The headers are not needed while the body goes, which may take long.
+    drop(parts);
+    let mut sending = Sending { framing, body: Some(body), trailers: None };
+    if poll_fn(|cx| sending.poll(shared, cx)).await.is_err() {
+        return After::Gone;
+    }
+    match asked.handover {
+        Some(handover) if switches => After::Upgraded(handover),
+        _ if keeps_alive => After::Next,
+        _ => After::Close,
+    }
+}
+
+/// Whether the client has closed its connection. What it sends instead is the next request's, and is kept; then nobody can tell.
+fn is_gone(shared: &Shared, cx: &mut Context<'_>) -> bool {
+    if shared.is_read(cx) {
+        return false;
+    }
+    let mut link = shared.link.borrow_mut();
+    link.held().is_empty()
+        && shared.decoder.borrow().is_done()
+        && matches!(link.poll_fill(cx), Poll::Ready(Ok(0) | Err(_)))
+}
+
+fn closes(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("close"))
+}
+
+/// Writes the head of an answer, and says how its body has to be framed (RFC 9112 6).
+fn head(
+    out: &mut Vec<u8>,
+    parts: &Parts,
+    asked: &Asked,
+    keeps_alive: bool,
+    size: &SizeHint,
+) -> Framing {
+    let Parts { status, headers, .. } = parts;
+    let reason = parts.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+    encoder::status_line(out, asked.version, *status, reason);
+    // These two say nothing of a body, and a client would wait for one (RFC 9110 8.6).
+    let is_bare = status.is_informational() || *status == StatusCode::NO_CONTENT;
+    for (name, value) in headers {
+        if !(is_bare && name == header::CONTENT_LENGTH) {
+            encoder::field(out, name.as_str(), value.as_bytes());
+        }
+    }
+    let framing = match said_length(headers).or_else(|| size.exact()) {
+        _ if is_bare || *status == StatusCode::NOT_MODIFIED => Framing::None,
+        Some(length) => {
+            // What is not known of an answer to HEAD is not said.
+            if !headers.contains_key(header::CONTENT_LENGTH) && !asked.is_head {
+                encoder::length(out, length);
+            }
+            if asked.is_head { Framing::None } else { Framing::Length(length) }
+        }
+        None if asked.is_head => Framing::None,
+        None if asked.version == Version::HTTP_10 => Framing::Close,
+        None => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            Framing::chunked(headers)
+        }
+    };
+    if !headers.contains_key(header::CONNECTION) {
+        match (keeps_alive && framing != Framing::Close, asked.version) {
+            (true, Version::HTTP_10) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+            (true, _) => {}
+            (false, _) => out.extend_from_slice(b"connection: close\r\n"),
+        }
+    }
+    if !headers.contains_key(header::DATE) && !status.is_informational() {
+        encoder::field(out, "date", date().as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    framing
+}
+
+fn said_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// What an answer without a date gets (RFC 9110 6.6.1): those of the proxy's own.
+#[expect(clippy::disallowed_methods, reason = "a date is a fact of the clock")]
+fn date() -> String {
+    httpdate::fmt_http_date(SystemTime::now())
+}
+
+/// A body on its way to the client.
+struct Sending<B> {
+    framing: Framing,
+    /// Dropped when its end was seen.
+    body: Option<B>,
+    trailers: Option<HeaderMap>,
+}
+
+/// The answer can't be sent to its end.
+struct Broken;
+
+impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
+    /// Writes as it comes, together with what comes at once, and never far ahead of what the client reads.
+    fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            let is_waiting = match self.fill(shared, cx) {
+                Ok(is_waiting) => is_waiting,
+                Err(broken) => {
+                    self.breaks_off(shared, cx);
+                    return Poll::Ready(Err(broken));
+                }
+            };
+            ready!(shared.link.borrow_mut().poll_flush(cx)).map_err(|_| Broken)?;
+            match (&self.body, is_waiting) {
+                (None, _) => return Poll::Ready(Ok(())),
+                (Some(_), true) if is_gone(shared, cx) => return Poll::Ready(Err(Broken)),
+                (Some(_), true) => return Poll::Pending,
+                (Some(_), false) => {}
+            }
+        }
+    }
+
+    /// Takes of the body what there is, as far as it is enough for now; answers whether it has to be waited for.
+    fn fill(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Result<bool, Broken> {
+        while let Some(body) = &mut self.body {
+            if shared.link.borrow().unwritten() >= ENOUGH {
+                return Ok(false);
+            }
+            let is_over = match body.is_end_stream() {
+                true => true,
+                false => match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Pending => return Ok(true),
+                    Poll::Ready(None) => true,
+                    Poll::Ready(Some(Err(_))) => return Err(Broken),
+                    Poll::Ready(Some(Ok(frame))) => {
+                        let mut link = shared.link.borrow_mut();
+                        match frame.into_data() {
+                            Ok(piece) => self.framing.data(&mut link, piece),
+                            Err(frame) => self.trailers = frame.into_trailers().ok(),
+                        }
+                        false
+                    }
+                },
+            };
+            if is_over {
+                self.body = None;
+                let mut link = shared.link.borrow_mut();
+                self.framing.end(&mut link, self.trailers.as_ref()).map_err(|_| Broken)?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// The client gets what there was, as far as it takes it now, and has to see that it is not all.
+    fn breaks_off(&self, shared: &Shared, cx: &mut Context<'_>) {
+        let mut link = shared.link.borrow_mut();
+        let _written = link.poll_flush(cx);
+        if self.framing == Framing::Close {
+            // The end of the connection would be the end of the body, so it must not look like an end.
+            let reset = Some(std::time::Duration::ZERO);
+            let _set = socket2::SockRef::from(link.io().tcp()).set_linger(reset);
+        }
+    }
+}

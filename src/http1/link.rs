@@ -1,0 +1,223 @@
+//! One byte stream with what was read of it and not used yet, and what is to be written to it.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::spare;
+
+/// A piece of a body up to this many bytes is copied behind its head, and goes with it in one write; what a copy of more would cost, a
+/// second slice does not.
+const COPIED: usize = 4 * 1024;
+
+/// The most that is read of a body at once.
+const PIECE: usize = 64 * 1024;
+
+/// How much may be waiting to be written before no more is asked for: a reader that is slower than its side is not collected for.
+pub const ENOUGH: usize = 128 * 1024;
+
+/// Slices of one write.
+const SLICES: usize = 16;
+
+/// A stream, and both its buffers. An idle one holds no memory beside itself.
+#[derive(Debug)]
+pub struct Link<S> {
+    io: S,
+    held: BytesMut,
+    /// What is to be written first.
+    said: Vec<u8>,
+    /// How much of `said` has been written.
+    written: usize,
+    /// What is to be written behind it.
+    queue: VecDeque<Bytes>,
+    queued: usize,
+}
+
+impl<S> Link<S> {
+    /// A stream of which nothing was read yet.
+    pub fn new(io: S) -> Self {
+        let (held, said) = (BytesMut::new(), Vec::new());
+        Self { io, held, said, written: 0, queue: VecDeque::new(), queued: 0 }
+    }
+
+    /// The stream.
+    pub const fn io(&self) -> &S {
+        &self.io
+    }
+
+    /// The stream.
+    pub const fn io_mut(&mut self) -> &mut S {
+        &mut self.io
+    }
+
+    /// The stream, and what was read of it and not used.
+    pub fn into_parts(self) -> (S, Bytes) {
+        (self.io, self.held.freeze())
+    }
+
+    /// What was read and not used yet.
+    pub fn held(&self) -> &[u8] {
+        &self.held
+    }
+
+    /// The same, to be used: whoever takes of it takes it from the front.
+    pub const fn held_mut(&mut self) -> &mut BytesMut {
+        &mut self.held
+    }
+
+    /// Takes bytes from the front of what is held; all of it where it is less.
+    pub fn take_held(&mut self, length: usize) -> Bytes {
+        if length >= self.held.len() {
+            // Nothing is left, so that nothing is shared either.
+            std::mem::take(&mut self.held).freeze()
+        } else {
+            self.held.split_to(length).freeze()
+        }
+    }
+
+    /// Bytes that wait to be written.
+    pub fn unwritten(&self) -> usize {
+        self.said.len() - self.written + self.queued
+    }
+
+    /// Where a head is to be written. Only while nothing else waits: heads do not overtake bodies.
+    pub fn say(&mut self) -> &mut Vec<u8> {
+        debug_assert!(self.queue.is_empty(), "a head behind a body that waits");
+        if self.said.capacity() == 0 {
+            self.said = spare::take();
+        }
+        &mut self.said
+    }
+
+    /// Adds bytes to be written: framing.
+    pub fn add(&mut self, bytes: &[u8]) {
+        if self.queue.is_empty() {
+            self.say().extend_from_slice(bytes);
+        } else {
+            self.push(Bytes::copy_from_slice(bytes));
+        }
+    }
+
+    /// Adds a piece of a body.
+    pub fn pass(&mut self, piece: Bytes) {
+        if self.queue.is_empty() && piece.len() <= COPIED {
+            self.say().extend_from_slice(&piece);
+        } else {
+            self.push(piece);
+        }
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        self.queued += piece.len();
+        self.queue.push_back(piece);
+    }
+
+    fn advance(&mut self, written: usize) {
+        let of_said = written.min(self.said.len() - self.written);
+        self.written += of_said;
+        let mut left = written - of_said;
+        self.queued -= left;
+        while let Some(first) = self.queue.front_mut() {
+            if left < first.len() {
+                first.advance(left);
+                return;
+            }
+            left -= first.len();
+            self.queue.pop_front();
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Link<S> {
+    /// Reads what there is, behind what is held; 0 = the end.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        spare::scratch(|space| {
+            let mut space = ReadBuf::new(space);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut space))?;
+            let read = space.filled();
+            if self.held.is_empty() {
+                // Exactly as much as there is: what is taken whole needs no second owner.
+                self.held = BytesMut::with_capacity(read.len());
+            }
+            self.held.extend_from_slice(read);
+            Poll::Ready(Ok(read.len()))
+        })
+    }
+
+    /// Reads more of a body behind what is held: into space of its own where nothing is, so that a large piece is not copied.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.held.is_empty() {
+            return self.poll_fill(cx);
+        }
+        let mut space = BytesMut::with_capacity(PIECE);
+        let read = ready!(pin!(self.io.read_buf(&mut space)).poll(cx))?;
+        self.held = space;
+        Poll::Ready(Ok(read))
+    }
+
+    /// Takes a piece of a body: what is held, or else what there is to read, without a copy. At most `most` bytes, and fewer as it comes;
+    /// empty = the end. `most` is not 0.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>, most: u64) -> Poll<io::Result<Bytes>> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if self.held.is_empty() {
+            // One byte more than is wanted: a read that fills its space is not known to have read all there is, and would be tried again.
+            let mut piece = BytesMut::with_capacity(most.min(PIECE).saturating_add(1));
+            ready!(pin!(self.io.read_buf(&mut piece)).poll(cx))?;
+            self.held = piece;
+        }
+        Poll::Ready(Ok(self.take_held(most)))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Link<S> {
+    /// Writes everything that waits.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unwritten() > 0 {
+            while self.unwritten() > 0 {
+                let written = ready!(self.poll_write(cx))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.advance(written);
+            }
+            spare::give(std::mem::take(&mut self.said));
+            self.written = 0;
+        }
+        // Over TLS what was written may not have been sent.
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let said = self.said.get(self.written..).unwrap_or_default();
+        if self.queue.is_empty() {
+            return Pin::new(&mut self.io).poll_write(cx, said);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let pieces = self.queue.iter().map(Bytes::as_ref);
+        let waiting = std::iter::once(said).chain(pieces).filter(|piece| !piece.is_empty());
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(waiting) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        let slices = slices.get(..count).unwrap_or_default();
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+}
