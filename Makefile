@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check instructions fuzz fuzz-briefly build bench bench-verify check clean
+.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check instructions fuzz fuzz-briefly build bench bench-parts bench-verify check clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -23,6 +23,7 @@ lint: ## lints, warnings are errors
 
 unit: ## unit, property and integration tests
 	$(CARGO) test --locked
+	cd benches/peers && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest --quiet
 
 fuzz-briefly:
 	fuzz/run.sh 15
@@ -58,7 +59,10 @@ build: ## the release binary
 fuzz: ## every fuzz target for 10 minutes each (FUZZ_SECONDS)
 	fuzz/run.sh $(or $(FUZZ_SECONDS),600)
 
-bench: ## the benches; each prints its own figures
+bench: ## side by side with nginx, HAProxy, Envoy, Pingora, Caddy and Traefik: writes docs/performance.md (QUICK=1: under 5 minutes)
+	QUICK=$(QUICK) benches/peers/run.sh $(BENCH_FLAGS)
+
+bench-parts: ## the benches of the parts; each prints its own figures
 	$(CARGO) bench --locked
 
 bench-verify: build ## `verify --rows all` over 1,000,000 rows in two real databases (VERIFY_ROWS), with 7 planted differences

@@ -1,6 +1,5 @@
 //! One worker thread: its own runtime, listeners, connections and caches.
 
-use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -132,10 +131,7 @@ fn connect(door: &Door, stream: TcpStream, peer: SocketAddr) {
     });
     let serving = Rc::clone(worker);
     let service = ServiceBuilder::new().layer(CatchPanic).service(service_fn(
-        move |request: Request<Incoming>| {
-            let answering = handle(Rc::clone(&serving), Rc::clone(&client), request);
-            async move { Ok::<_, Infallible>(answering.await) }
-        },
+        move |request: Request<Incoming>| handle(Rc::clone(&serving), Rc::clone(&client), request),
     ));
     let server = certificate.as_ref().map(|certificate| certificate.server_config());
     tokio::task::spawn_local(async move {

@@ -93,7 +93,7 @@ impl Pool {
             }
         }
         sending.is_kept = false;
-        let fresh = self.connect(side, settings).await?;
+        let fresh = Box::pin(self.connect(side, settings)).await?;
         sending.sent_at = Instant::now();
         let response = sending.once(fresh, state.clone()).await.map_err(|(error, _)| error)?;
         Ok(sending.answer(response, retried))
@@ -170,7 +170,7 @@ impl Sending<'_> {
                     // A side that has just begun to speak HTTP/2, and a body that is in the words of HTTP/1.
                     return Err((Broken::Ended.into(), false));
                 }
-                self.http2(stream, state).await
+                Box::pin(self.http2(stream, state)).await
             }
         }
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use memchr::memchr_iter;
+use smallvec::SmallVec;
 
 use super::decoder::Decoder;
 
@@ -14,6 +15,10 @@ pub const HEAD_BYTES: usize = 400 * 1024;
 
 /// Fields of a response's head.
 pub const FIELDS: usize = 100;
+
+/// As many fields as a gateway's responses have, and as many as are added to one on the way.
+const USUAL_FIELDS: usize = 24;
+const ADDED: usize = 6;
 
 /// What is no head of a response, or can't be followed by a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,19 +106,18 @@ pub fn read(held: &mut BytesMut, seen: &mut usize) -> Result<Option<Head>, Broke
             .reason
             .filter(|reason| Some(*reason) != status.canonical_reason())
             .map(|reason| Bytes::copy_from_slice(reason.as_bytes())),
-        headers: HeaderMap::with_capacity(found.headers.len()),
+        headers: HeaderMap::with_capacity(found.headers.len() + ADDED),
         keeps_alive: version == Version::HTTP_11,
         coding: Coding::None,
         length: Length::None,
     };
-    let mut places = [const { (Place::NONE, Place::NONE) }; FIELDS];
-    for (place, field) in places.iter_mut().zip(found.headers.iter()) {
-        *place = (Place::of(held, field.name.as_bytes()), Place::of(held, field.value));
-    }
-    let count = found.headers.len();
+    let place = |field: &httparse::Header<'_>| {
+        (Place::of(held, field.name.as_bytes()), Place::of(held, field.value))
+    };
+    let places: SmallVec<[_; USUAL_FIELDS]> = found.headers.iter().map(place).collect();
     let text = take(held, length);
     let mut closes = false;
-    for (name, value) in places.into_iter().take(count) {
+    for (name, value) in places {
         let name = HeaderName::from_bytes(text.get(name.range()).unwrap_or_default())
             .map_err(|_| httparse::Error::HeaderName)?;
         let value = HeaderValue::from_maybe_shared(text.slice(value.range()))
@@ -133,8 +137,6 @@ struct Place {
 }
 
 impl Place {
-    const NONE: Self = Self { from: 0, length: 0 };
-
     /// `part` is a part of `whole`, which is not longer than [`HEAD_BYTES`] as far as this matters.
     fn of(whole: &[u8], part: &[u8]) -> Self {
         let from = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());

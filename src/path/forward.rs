@@ -74,7 +74,8 @@ impl Path {
         self.record.finished.left_alone = said.left_alone;
         self.record.finished.counted = said.counted;
         if let Some(upgrade) = asked.upgrade.take() {
-            return self.open_websocket(upgrade, asked, caller, decision, said).await;
+            let opening = self.open_websocket(upgrade, asked, caller, decision, said);
+            return Box::pin(opening).await;
         }
         let limits = self.snapshot.accept.limits;
         let timeout = match asked.route {
@@ -106,7 +107,7 @@ impl Path {
                     None => Ok(first),
                     Some((elsewhere, headers)) => {
                         let asked = Asked { headers, ..asked };
-                        self.look_elsewhere(first, elsewhere, asked, caller).await
+                        Box::pin(self.look_elsewhere(first, elsewhere, asked, caller)).await
                     }
                 }
             }
@@ -115,7 +116,7 @@ impl Path {
                 self.try_unreachable();
                 self.record.finished.side = Some(Side::Old);
                 self.record.finished.fell_back = true;
-                self.ask(Asked { headers, ..asked }, caller, Side::Old, timeout).await
+                Box::pin(self.ask(Asked { headers, ..asked }, caller, Side::Old, timeout)).await
             }
             (Err(error), _) => Err(self.failed(decision.side, &error)),
         }

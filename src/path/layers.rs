@@ -3,11 +3,10 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
 use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -41,20 +40,35 @@ where
 {
     type Response = Response<AnswerBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+    type Future = Caught<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let answering = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        Box::pin(async move {
-            match answering.await {
-                Ok(answer) => answer,
-                Err(panic) => Ok(answer_for(&*panic)),
-            }
-        })
+        Caught(Box::pin(self.inner.call(request)))
+    }
+}
+
+/// An answer to come, whatever happens to the one who makes it. In memory of its own, so that a connection that waits for a request does
+/// not hold the room for one.
+#[derive(Debug)]
+pub struct Caught<F>(Pin<Box<F>>);
+
+impl<F> Future for Caught<F>
+where
+    F: Future<Output = Result<Response<AnswerBody>, Infallible>>,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let answering = self.0.as_mut();
+        match catch_unwind(AssertUnwindSafe(|| answering.poll(cx))) {
+            Ok(answer) => answer,
+            // It is never polled again.
+            Err(panic) => Poll::Ready(Ok(answer_for(&*panic))),
+        }
     }
 }
 

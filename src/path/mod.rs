@@ -20,6 +20,7 @@ mod traced;
 pub mod worker;
 
 use std::cell::OnceCell;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -155,11 +156,14 @@ struct Path {
 }
 
 /// Serves one request. Never fails: whatever goes wrong is an answer.
+///
+/// What happens seldom on the way (a new connection, another protocol, a body that is read) is boxed there: a future is as large as the largest
+/// thing that it may wait for, and is moved when it is made.
 pub async fn handle(
     worker: Rc<Worker>,
     client: Rc<Client>,
     request: Request<Incoming>,
-) -> Response<AnswerBody> {
+) -> Result<Response<AnswerBody>, Infallible> {
     let snapshot = worker.snapshot();
     let record = Record::begin(&worker, &client.wire, request.method(), snapshot.epoch);
     let sampler = worker.shared.spans.is_some().then_some(snapshot.sampler);
@@ -176,7 +180,7 @@ pub async fn handle(
     };
     path.restore_common(&mut parts);
     path.record.finished.status = parts.status.as_u16();
-    Response::from_parts(parts, AnswerBody::new(source, Some(path.record)))
+    Ok(Response::from_parts(parts, AnswerBody::new(source, Some(path.record))))
 }
 
 impl Path {
@@ -188,7 +192,9 @@ impl Path {
     ) -> Result<(http::response::Parts, Source), Stop> {
         let mut asked = self.accept(request)?;
         let caller = self.identify(&asked);
-        self.read_names(&mut asked, &caller).await?;
+        if asked.route == Route::Storage {
+            Box::pin(self.read_names(&mut asked, &caller)).await?;
+        }
         if let Some(upgrade) = asked.take_realtime_upgrade() {
             return Ok(self.open_realtime(upgrade, asked, caller)?);
         }

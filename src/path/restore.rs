@@ -52,7 +52,7 @@ impl Path {
         match undo {
             Undo { rest: Some(rest), .. } => self.restore_rest(parts, source, &rest, timeout).await,
             Undo { storage: Some(storage), .. } => {
-                self.restore_storage(parts, source, &storage, timeout).await
+                Box::pin(self.restore_storage(parts, source, &storage, timeout)).await
             }
             Undo { rest: None, storage: None } => (parts, source),
         }
@@ -71,7 +71,7 @@ impl Path {
             return (parts, source);
         }
         let Settings { error_body_bytes, .. } = self.snapshot.restore;
-        let bytes = match read(source, error_body_bytes, timeout).await {
+        let bytes = match Box::pin(read(source, error_body_bytes, timeout)).await {
             Read::Whole(bytes) => bytes,
             Read::TooLong(source) => return (parts, source),
             Read::Broken(code) => return self.broken(code),

@@ -99,7 +99,7 @@ impl Worker {
         let is_exchanged = snapshot.tokens.mode == Mode::Exchange && !said.is_sealed;
         let bearer_of = || Credentials::of(&said.headers, None, &snapshot.keyring).bearer;
         let token = match is_exchanged.then(bearer_of) {
-            Some(Bearer::Token(token)) => self.token_for(snapshot, token, side).await,
+            Some(Bearer::Token(token)) => Box::pin(self.token_for(snapshot, token, side)).await,
             _ => None,
         };
         if let Some(token) = token {

@@ -9,7 +9,7 @@ fn root() -> PathBuf {
 }
 
 fn pages() -> Vec<PathBuf> {
-    let folders = ["", "docs", "tests/e2e", "k8s"];
+    let folders = ["", "benches/peers", "docs", "tests/e2e", "k8s"];
     let mut pages = Vec::new();
     for folder in folders {
         let Ok(entries) = fs::read_dir(root().join(folder)) else { continue };
