@@ -236,7 +236,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     /// The client gets what there was, as far as it takes it now, and has to see that it is not all.
     fn breaks_off(&self, shared: &Shared, cx: &mut Context<'_>) {
         let mut link = shared.link.borrow_mut();
-        let _written = link.poll_flush(cx);
+        let _written = link.poll_flush_now(cx);
         if self.framing == Framing::Close {
             // The end of the connection would be the end of the body, so it must not look like an end.
             let reset = Some(std::time::Duration::ZERO);

@@ -117,23 +117,22 @@ pub fn head(bytes: &[u8], searched: usize) -> Result<Option<Head>, Malformed> {
     // One empty line before a request is a habit of old clients and harmless (RFC 9112 2.2).
     let start = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let from = searched.saturating_sub(3).max(start);
-    let Some(end) = end_of_head(bytes, from)? else { return Ok(None) };
-    let head = bytes.get(..end).unwrap_or_default();
-    let mut reader = Reader::new(end);
+    if searched > 0 && end_of_head(bytes, from)?.is_none() {
+        return Ok(None);
+    }
+    let mut reader = Reader::new();
     let mut at = start;
-    let mut is_first = true;
-    // Every LF is behind a CR: the search for the end has seen to that.
-    while let Some(newline) = memchr(b'\n', head.get(at..).unwrap_or_default()) {
-        let line = head.get(at..at + newline.saturating_sub(1)).unwrap_or_default();
-        if is_first {
-            reader.request_line(line, at)?;
-        } else if !line.is_empty() {
-            reader.header(line, at)?;
+    while let Some(newline) = memchr(b'\n', bytes.get(at..).unwrap_or_default()) {
+        let line = bytes.get(at..at + newline).and_then(|line| line.strip_suffix(b"\r"));
+        let line = line.ok_or(Malformed::BareLineEnd)?;
+        match (line.is_empty(), at == start) {
+            (_, true) => reader.request_line(line, at)?,
+            (true, false) => return reader.finish(at + newline + 1).map(Some),
+            (false, false) => reader.header(line, at)?,
         }
-        is_first = false;
         at += newline + 1;
     }
-    reader.finish().map(Some)
+    Ok(None)
 }
 
 /// The index behind the empty line. Refuses bare line ends on the way, so that they never wait for more bytes.
@@ -163,9 +162,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(length: usize) -> Self {
+    fn new() -> Self {
         let head = Head {
-            length,
+            length: 0,
             method: 0..0,
             target: 0..0,
             encoded_target: None,
@@ -211,12 +210,13 @@ impl Reader {
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return Err(wrong(Malformed::Folded));
         }
-        let colon = memchr(b':', line).ok_or_else(|| wrong(Malformed::HeaderName))?;
-        let (name, value) =
-            (line.get(..colon).unwrap_or_default(), line.get(colon + 1..).unwrap_or_default());
-        if !is_token(name) {
+        // Names are short: one look at each byte is less than a search.
+        let colon = line.iter().position(|byte| !TOKEN[usize::from(*byte)]).unwrap_or(line.len());
+        if colon == 0 || line.get(colon) != Some(&b':') {
             return Err(wrong(Malformed::HeaderName));
         }
+        let (name, value) = line.split_at(colon);
+        let value = value.get(1..).unwrap_or_default();
         // Folded over all bytes instead of a search, so that the compiler can look at many at once.
         if value
             .iter()
@@ -266,7 +266,7 @@ impl Reader {
         Ok(())
     }
 
-    fn finish(self) -> Result<Head, Malformed> {
+    fn finish(self, length: usize) -> Result<Head, Malformed> {
         let Self { mut head, hosts, content_length, is_chunked, connection } = self;
         if hosts > 1 || (hosts == 0 && !head.is_http_10) {
             return Err(Malformed::Host);
@@ -277,6 +277,7 @@ impl Reader {
             (true, None) => BodyLength::Chunked,
             (false, length) => BodyLength::Known(length.unwrap_or(0)),
         };
+        head.length = length;
         let (closes, keeps) = connection;
         head.keeps_alive = !closes && (!head.is_http_10 || keeps);
         // HTTP/1.0 knows no 100 (RFC 9110 10.1.1).

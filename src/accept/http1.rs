@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body;
 use tokio::io::AsyncWrite as _;
 use tokio::sync::oneshot;
@@ -27,6 +27,7 @@ use crate::http1::chunks::Chunks;
 use crate::http1::decoder::Decoder;
 use crate::http1::incoming::{Incoming, Shared};
 use crate::http1::link::Link;
+use crate::http1::names;
 use crate::http1::reading::poll_frame;
 use crate::http1::stream::Stream;
 use crate::http1::upgraded::Upgraded;
@@ -182,7 +183,7 @@ const ADDED: usize = 6;
 fn headers(head: &Head, bytes: &Bytes) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.fields.len() + ADDED);
     for field in &head.fields {
-        let name = HeaderName::from_bytes(bytes.get(field.name()).unwrap_or_default());
+        let name = names::name(bytes.get(field.name()).unwrap_or_default());
         let value = HeaderValue::from_maybe_shared(bytes.slice(field.value()));
         // Neither fails: both were looked at.
         if let (Ok(name), Ok(value)) = (name, value) {

@@ -10,6 +10,7 @@ pub mod encoder;
 pub mod fuzz;
 pub mod incoming;
 pub mod link;
+pub mod names;
 pub mod reading;
 pub mod response;
 mod spare;

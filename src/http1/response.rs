@@ -9,6 +9,7 @@ use memchr::memchr_iter;
 use smallvec::SmallVec;
 
 use super::decoder::Decoder;
+use super::names;
 
 /// Bytes of a response's head. Generous: a side may repeat a long query in `Content-Location` and `Link`.
 pub const HEAD_BYTES: usize = 400 * 1024;
@@ -118,7 +119,7 @@ pub fn read(held: &mut BytesMut, seen: &mut usize) -> Result<Option<Head>, Broke
     let text = take(held, length);
     let mut closes = false;
     for (name, value) in places {
-        let name = HeaderName::from_bytes(text.get(name.range()).unwrap_or_default())
+        let name = names::name(text.get(name.range()).unwrap_or_default())
             .map_err(|_| httparse::Error::HeaderName)?;
         let value = HeaderValue::from_maybe_shared(text.slice(value.range()))
             .map_err(|_| httparse::Error::HeaderValue)?;
