@@ -63,33 +63,27 @@ pub(super) async fn exchange<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let response = {
+    // What it is written from stands here alone, and is not moved any more: a connection is as large as what it holds while it waits.
+    let mut sending = None;
+    {
         let mut answering = pin!(answering);
         let waiting = poll_fn(|cx| match answering.as_mut().poll(cx) {
-            Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
-            Poll::Pending if is_gone(shared, cx) => Poll::Ready(None),
+            Poll::Ready(Ok(response)) => {
+                sending = Some(Sending::new(response, shared, wire, &asked));
+                Poll::Ready(())
+            }
+            Poll::Pending if is_gone(shared, cx) => Poll::Ready(()),
             Poll::Pending => Poll::Pending,
         });
-        waiting.await
-    };
-    let Some(response) = response else { return After::Gone };
-    let (parts, body) = response.into_parts();
-    let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-    let keeps_alive = asked.keeps_alive && !closes(&parts.headers) && wire.told() == Told::Nothing;
-    let framing = {
-        let mut link = shared.link.borrow_mut();
-        head(link.say(), &parts, &asked, keeps_alive || switches, &body.size_hint())
-    };
-    let keeps_alive = keeps_alive && framing != Framing::Close;
-    // The headers are not needed while the body goes, which may take long.
-    drop(parts);
-    let mut sending = Sending { framing, body: Some(body), trailers: None };
+        waiting.await;
+    }
+    let Some(sending) = &mut sending else { return After::Gone };
     if poll_fn(|cx| sending.poll(shared, cx)).await.is_err() {
         return After::Gone;
     }
     match asked.handover {
-        Some(handover) if switches => After::Upgraded(handover),
-        _ if keeps_alive => After::Next,
+        Some(handover) if sending.switches => After::Upgraded(handover),
+        _ if sending.keeps_alive => After::Next,
         _ => After::Close,
     }
 }
@@ -172,6 +166,10 @@ fn date() -> String {
 
 /// A body on its way to the client.
 struct Sending<B> {
+    /// The answer is 101.
+    switches: bool,
+    /// Another request may follow.
+    keeps_alive: bool,
     framing: Framing,
     /// Dropped when its end was seen.
     body: Option<B>,
@@ -182,6 +180,20 @@ struct Sending<B> {
 struct Broken;
 
 impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
+    /// Says the head of an answer. Its headers are not needed while the body goes, which may take long.
+    fn new(response: Response<B>, shared: &Shared, wire: &Wire, asked: &Asked) -> Self {
+        let (parts, body) = response.into_parts();
+        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let keeps_alive =
+            asked.keeps_alive && !closes(&parts.headers) && wire.told() == Told::Nothing;
+        let framing = {
+            let mut link = shared.link.borrow_mut();
+            head(link.say(), &parts, asked, keeps_alive || switches, &body.size_hint())
+        };
+        let keeps_alive = keeps_alive && framing != Framing::Close;
+        Self { switches, keeps_alive, framing, body: Some(body), trailers: None }
+    }
+
     /// Writes as it comes, together with what comes at once, and never far ahead of what the client reads.
     fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {

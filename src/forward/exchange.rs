@@ -142,6 +142,10 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Head, ForwardError>> {
         self.send(cx)?;
+        if !self.upload.is_begun && self.unwritten.is_none() {
+            // What a kept connection has to say before it was asked is no answer.
+            return Poll::Pending;
+        }
         loop {
             let link = &mut self.lease.link;
             if link.held().len() > self.seen {

@@ -122,6 +122,34 @@ async fn a_good_request_is_answered_although_a_bad_one_follows() {
 }
 
 #[tokio::test]
+async fn requests_come_whole_however_they_are_cut() {
+    let world = World::start().await;
+    let head = |method: &str, rest: &str| {
+        format!("{method} /rest/v1/t HTTP/1.1\r\nhost: a\r\napikey: {ANON_OLD}\r\n{rest}")
+    };
+    let get = head("GET", "\r\n");
+    let known = head("POST", "content-length: 5\r\n\r\nhello");
+    let chunked =
+        head("POST", "transfer-encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n");
+    // An empty line before a request is a habit of old clients.
+    let all = [&get, &chunked, &known, "\r\n", &get, &known].map(|part| part.to_owned()).concat();
+    for piece in [1, 2, 7, 31, all.len()] {
+        let mut conn = world.raw().await;
+        let before = world.old.count();
+        for part in all.as_bytes().chunks(piece) {
+            conn.send(part).await;
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..5 {
+            conn.answer().await.served_by(Side::Old);
+        }
+        let seen = world.old.seen().split_off(before);
+        let bodies: Vec<&[u8]> = seen.iter().map(|seen| seen.body.bytes.as_slice()).collect();
+        assert_eq!(bodies, [&b""[..], b"hello", b"hello", b"", b"hello"], "{piece}");
+    }
+}
+
+#[tokio::test]
 async fn a_slow_head_is_closed_however_it_comes() {
     let world = World::start().set("limits.header_timeout", "\"300ms\"").await;
     // Nothing at all, a part of a head, and a byte at a time.
