@@ -120,20 +120,23 @@ fn head(
     // These two say nothing of a body, and a client would wait for one (RFC 9110 8.6).
     let is_bare = status.is_informational() || *status == StatusCode::NO_CONTENT;
     for (name, value) in headers {
-        if !(is_bare && name == header::CONTENT_LENGTH) {
+        // Said once, below, and only as it is kept: two lengths, or a length and a coding, could be read in two ways.
+        if name != header::CONTENT_LENGTH && name != header::TRANSFER_ENCODING {
             encoder::field(out, name.as_str(), value.as_bytes());
         }
     }
-    let framing = match said_length(headers).or_else(|| size.exact()) {
-        _ if is_bare || *status == StatusCode::NOT_MODIFIED => Framing::None,
+    let said = said_length(headers);
+    let has_none = asked.is_head || *status == StatusCode::NOT_MODIFIED;
+    let framing = match said.or_else(|| size.exact()) {
+        _ if is_bare => Framing::None,
         Some(length) => {
-            // What is not known of an answer to HEAD is not said.
-            if !headers.contains_key(header::CONTENT_LENGTH) && !asked.is_head {
+            // Where there is no body its length is the side's to say.
+            if said.is_some() || !has_none {
                 encoder::length(out, length);
             }
-            if asked.is_head { Framing::None } else { Framing::Length(length) }
+            if has_none { Framing::None } else { Framing::Length(length) }
         }
-        None if asked.is_head => Framing::None,
+        None if has_none => Framing::None,
         None if asked.version == Version::HTTP_10 => Framing::Close,
         None => {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");

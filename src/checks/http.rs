@@ -224,7 +224,12 @@ impl Http {
                 false => RequestBody::Read(body),
             },
         };
-        let answer = self.pool.send(side, settings, self.timeout, outgoing).await?;
+        let sent = self.pool.send(side, settings, self.timeout, outgoing).await;
+        let answer = sent.map_err(|error| match error {
+            // Whichever of the two clocks strikes first, it was this long.
+            ForwardError::Timeout => NoAnswer::Late(self.timeout),
+            error => error.into(),
+        })?;
         let (head, body) = answer.response.into_parts();
         let body = Limited::new(body, self.body_bytes).collect().await;
         let body = body.map_err(|error| NoAnswer::Body(error.to_string()))?.to_bytes();

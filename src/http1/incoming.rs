@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -25,6 +25,8 @@ pub struct Shared {
     pub decoder: RefCell<Decoder>,
     /// The client waits for 100 Continue before it sends the body, and has not got it yet.
     pub owes_continue: Cell<bool>,
+    /// 100 Continue is on its way.
+    says_continue: Cell<bool>,
     /// Whether somebody holds the body and may read of the stream.
     is_read: Cell<bool>,
     /// Who waits for the body's end.
@@ -39,6 +41,7 @@ impl Shared {
             link: RefCell::new(link),
             decoder: RefCell::new(Decoder::Done),
             owes_continue: Cell::new(false),
+            says_continue: Cell::new(false),
             is_read: Cell::new(false),
             waiting: RefCell::new(None),
         })
@@ -81,11 +84,14 @@ impl Shared {
             // A client that sends without waiting needs no word.
             if link.held().is_empty() {
                 link.add(b"HTTP/1.1 100 Continue\r\n\r\n");
+                self.says_continue.set(true);
             }
             self.owes_continue.set(false);
         }
-        if link.unwritten() > 0 {
-            ready!(link.poll_flush(cx))?;
+        // Nothing else is written from here: an answer that goes while its request still comes has a task of its own to be woken, and a client
+        // may well read it only when all is sent.
+        if self.says_continue.get() && link.poll_flush(cx)?.is_ready() {
+            self.says_continue.set(false);
         }
         poll_frame(&mut link, &mut decoder, cx)
     }

@@ -33,9 +33,11 @@ pub struct Link<S> {
     said: Vec<u8>,
     /// How much of `said` has been written.
     written: usize,
-    /// What is to be written behind it.
+    /// What is to be written behind it: pieces that are too large to be copied.
     queue: VecDeque<Bytes>,
     queued: usize,
+    /// What is to be written behind those: what is small, together, so that many small pieces take no more room than their bytes.
+    tail: Vec<u8>,
     /// What is to be written begins a message that nothing was written of.
     is_fresh: bool,
 }
@@ -44,7 +46,16 @@ impl<S> Link<S> {
     /// A stream of which nothing was read yet.
     pub fn new(io: S) -> Self {
         let (held, said) = (BytesMut::new(), Vec::new());
-        Self { io, held, said, written: 0, queue: VecDeque::new(), queued: 0, is_fresh: false }
+        Self {
+            io,
+            held,
+            said,
+            written: 0,
+            queue: VecDeque::new(),
+            queued: 0,
+            tail: Vec::new(),
+            is_fresh: false,
+        }
     }
 
     /// The stream.
@@ -84,12 +95,12 @@ impl<S> Link<S> {
 
     /// Bytes that wait to be written.
     pub fn unwritten(&self) -> usize {
-        self.said.len() - self.written + self.queued
+        self.said.len() - self.written + self.queued + self.tail.len()
     }
 
     /// Where a head is to be written. Only while nothing else waits: heads do not overtake bodies.
     pub fn say(&mut self) -> &mut Vec<u8> {
-        debug_assert!(self.queue.is_empty(), "a head behind a body that waits");
+        debug_assert!(!self.has_queue(), "a head behind a body that waits");
         if self.said.capacity() == 0 {
             self.said = spare::take();
             self.is_fresh = true;
@@ -99,23 +110,27 @@ impl<S> Link<S> {
 
     /// Adds bytes to be written: framing.
     pub fn add(&mut self, bytes: &[u8]) {
-        if self.queue.is_empty() {
-            self.say().extend_from_slice(bytes);
+        if self.has_queue() {
+            self.tail.extend_from_slice(bytes);
         } else {
-            self.push(Bytes::copy_from_slice(bytes));
+            self.say().extend_from_slice(bytes);
         }
+    }
+
+    fn has_queue(&self) -> bool {
+        !self.queue.is_empty() || !self.tail.is_empty()
     }
 
     /// Adds a piece of a body.
     pub fn pass(&mut self, piece: Bytes) {
-        if self.queue.is_empty() && piece.len() <= COPIED {
-            self.say().extend_from_slice(&piece);
-        } else {
-            self.push(piece);
+        if piece.len() <= COPIED {
+            return self.add(&piece);
         }
-    }
-
-    fn push(&mut self, piece: Bytes) {
+        if !self.tail.is_empty() {
+            let tail = Bytes::from(std::mem::take(&mut self.tail));
+            self.queued += tail.len();
+            self.queue.push_back(tail);
+        }
         self.queued += piece.len();
         self.queue.push_back(piece);
     }
@@ -165,8 +180,16 @@ impl<S: AsyncRead + Unpin> Link<S> {
         }
         let mut space = BytesMut::with_capacity(PIECE);
         let read = ready!(pin!(self.io.read_buf(&mut space)).poll(cx))?;
-        self.held = space;
+        self.hold(space);
         Poll::Ready(Ok(read))
+    }
+
+    /// Holds what was read into space of its own. A little in much space is copied: it may have to wait for a slow reader.
+    fn hold(&mut self, read: BytesMut) {
+        self.held = match read.len() < PIECE / 4 {
+            true => BytesMut::from(read.as_ref()),
+            false => read,
+        };
     }
 
     /// Takes a piece of a body: what is held, or else what there is to read, without a copy. At most `most` bytes, and fewer as it comes;
@@ -180,7 +203,7 @@ impl<S: AsyncRead + Unpin> Link<S> {
             // One byte more than is wanted: a read that fills its space is not known to have read all there is, and would be tried again.
             let mut piece = BytesMut::with_capacity(most.min(PIECE).saturating_add(1));
             ready!(pin!(self.io.read_buf(&mut piece)).poll(cx))?;
-            self.held = piece;
+            self.hold(piece);
         }
         Poll::Ready(Ok(self.take_held(most)))
     }
@@ -213,6 +236,11 @@ impl<S: AsyncWrite + Unpin> Link<S> {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 self.advance(written);
+                if self.written == self.said.len() && self.queue.is_empty() && !self.tail.is_empty()
+                {
+                    self.said = std::mem::take(&mut self.tail);
+                    self.written = 0;
+                }
             }
             spare::give(std::mem::take(&mut self.said));
             self.written = 0;
@@ -236,5 +264,113 @@ impl<S: AsyncWrite + Unpin> Link<S> {
         }
         let slices = slices.get(..count).unwrap_or_default();
         Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A stream that takes a few bytes at a time, and sometimes none.
+    struct Slow {
+        taken: Vec<u8>,
+        steps: Vec<usize>,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            match self.steps.pop() {
+                Some(0) => Poll::Pending,
+                step => {
+                    let length = step.unwrap_or(usize::MAX).min(bytes.len());
+                    self.taken.extend_from_slice(&bytes[..length]);
+                    Poll::Ready(Ok(length))
+                }
+            }
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let mut written = 0;
+            for slice in slices {
+                match self.as_mut().poll_write(cx, slice) {
+                    Poll::Ready(Ok(length)) => {
+                        written += length;
+                        if length < slice.len() {
+                            break;
+                        }
+                    }
+                    waits if written == 0 => return waits,
+                    _ => break,
+                }
+            }
+            Poll::Ready(Ok(written))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn link(steps: Vec<usize>) -> Link<Slow> {
+        Link::new(Slow { taken: Vec::new(), steps })
+    }
+
+    proptest! {
+        #[test]
+        fn everything_goes_in_its_order(
+            pieces in prop::collection::vec((any::<bool>(), prop_oneof![1_usize..50, Just(COPIED), Just(COPIED + 1), 5000_usize..20_000]), 1..30),
+            steps in prop::collection::vec(0_usize..6000, 0..60),
+        ) {
+            let (mut link, mut want) = (link(steps), Vec::new());
+            let mut cx = Context::from_waker(Waker::noop());
+            for (index, (is_framing, length)) in pieces.into_iter().enumerate() {
+                let bytes = vec![index as u8; length];
+                want.extend_from_slice(&bytes);
+                if is_framing { link.add(&bytes) } else { link.pass(Bytes::from(bytes)) }
+                let before = link.io.taken.len();
+                prop_assert_eq!(link.unwritten(), want.len() - before);
+                let _waits = link.poll_flush(&mut cx);
+            }
+            while link.unwritten() > 0 {
+                let _waits = link.poll_flush(&mut cx);
+            }
+            prop_assert_eq!(&link.io.taken, &want);
+        }
+    }
+
+    /// A client that sends byte by byte to a side that does not read.
+    #[test]
+    fn small_pieces_behind_a_large_one_take_the_room_of_their_bytes() {
+        let mut link = link(vec![0]);
+        link.pass(Bytes::from(vec![0; COPIED + 1]));
+        while link.unwritten() < ENOUGH {
+            link.pass(Bytes::from_static(b"x"));
+        }
+        assert_eq!(link.queue.len(), 1);
+        assert!(link.tail.capacity() <= 2 * ENOUGH);
+    }
+
+    #[tokio::test]
+    async fn a_little_that_was_read_into_much_space_does_not_keep_it() {
+        let mut link = Link::new(&b"hello"[..]);
+        let piece = std::future::poll_fn(|cx| link.poll_piece(cx, u64::MAX)).await.unwrap();
+        assert_eq!(piece, "hello");
+        assert!(BytesMut::from(piece).capacity() < PIECE / 4);
     }
 }
