@@ -231,6 +231,34 @@ async fn an_upload_goes_on_when_its_answer_has_come_and_the_next_request_waits_f
     }
 }
 
+/// More than all sockets on the way hold: the client does not read before it has sent all, so that the answer waits for it.
+#[tokio::test]
+async fn an_answer_that_waits_for_its_client_does_not_hold_the_upload_up() {
+    const LENGTH: usize = 64_000_000;
+    let world = World::start().await;
+    let (head, _) = upload(0);
+    let head = head.replace("content-length: 0", &format!("content-length: {LENGTH}"));
+    world.old.does(|seen, conn| async move {
+        let (mut reader, mut writer) = conn.split();
+        let answering = async {
+            writer.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n")).await;
+            for _ in 0..LENGTH / 64_000 {
+                assert!(writer.try_send(&[b'y'; 64_000]).await);
+            }
+        };
+        let (body, ()) = tokio::join!(reader.request_body(&seen.head), answering);
+        assert!(body.is_whole && body.bytes.len() == LENGTH);
+        None
+    });
+    let mut conn = world.raw().await;
+    conn.send(&head).await;
+    for _ in 0..LENGTH / 64_000 {
+        conn.send(&[b'x'; 64_000]).await;
+    }
+    let answer = conn.answer().await;
+    assert_eq!((answer.body.bytes.len(), answer.body.is_whole), (LENGTH, true));
+}
+
 #[tokio::test]
 async fn both_bodies_may_flow_at_once() {
     let world = World::start().await;

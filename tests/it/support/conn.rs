@@ -94,6 +94,14 @@ impl Conn {
         Self::new(stream)
     }
 
+    /// Both directions, to be used at the same time: what is read, and where it is written.
+    pub fn split(self) -> (Self, Self) {
+        let (read, write) = tokio::io::split(self.stream);
+        let mut reader = Self::new(tokio::io::join(read, tokio::io::sink()));
+        reader.buffer = self.buffer;
+        (reader, Self::new(tokio::io::join(tokio::io::empty(), write)))
+    }
+
     /// Sends bytes; fails when the other end is gone.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         within("send", self.stream.write_all(bytes.as_ref())).await.unwrap();
