@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use cutover::config::{self, live::Sources};
 use cutover::decide::percentage::Percentage;
-use cutover::rewrite::headers::ADDED;
+use cutover::http1::field;
 use cutover::rewrite::schema::{Entry, SchemaMap};
 use cutover::secret::Secret;
 use cutover::side::{Pair, Side};
@@ -127,7 +127,7 @@ fn parsed(head: &str) -> Request<()> {
 /// Header lines, as a parser makes them: every value is a part of one buffer.
 pub(crate) fn fields(lines: &str) -> HeaderMap {
     let bytes = Bytes::from(lines.to_owned());
-    let mut headers = HeaderMap::with_capacity(lines.lines().count() + ADDED);
+    let mut headers = field::map(lines.lines().count());
     for (name, value) in lines.lines().filter_map(|line| line.split_once(": ")) {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value_in(&bytes, lines, value)));

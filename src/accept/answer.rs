@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::wire::{Told, Wire};
 use crate::http1::encoder::{self, Framing};
+use crate::http1::field::lists;
 use crate::http1::incoming::Shared;
 use crate::http1::link::ENOUGH;
 use crate::http1::stream::Stream;
@@ -100,10 +101,7 @@ fn is_gone(shared: &Shared, cx: &mut Context<'_>) -> bool {
 }
 
 fn closes(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(','))
-        .any(|token| token.trim().eq_ignore_ascii_case("close"))
+    headers.get_all(header::CONNECTION).iter().any(|value| lists(value.as_bytes(), "close"))
 }
 
 /// Writes the head of an answer, and says how its body has to be framed (RFC 9112 6).

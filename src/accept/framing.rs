@@ -8,9 +8,9 @@
 use std::ops::Range;
 
 use memchr::memchr;
-use smallvec::SmallVec;
 
 use super::target::{self, NoTarget};
+use crate::http1::field::{Field, Fields, lists};
 
 /// Why a head is refused. The connection is closed after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,30 +59,6 @@ pub enum BodyLength {
     Chunked,
 }
 
-/// Where a header line's parts stand in its head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    name: (u32, u32),
-    value: (u32, u32),
-}
-
-impl Field {
-    /// The name, in the letters of the client.
-    #[must_use]
-    pub const fn name(&self) -> Range<usize> {
-        self.name.0 as usize..self.name.1 as usize
-    }
-
-    /// The value, without white space around it.
-    #[must_use]
-    pub const fn value(&self) -> Range<usize> {
-        self.value.0 as usize..self.value.1 as usize
-    }
-}
-
-/// As many header lines as browsers and SDKs send.
-const USUAL_FIELDS: usize = 24;
-
 /// A head that can be read in one way only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -97,7 +73,7 @@ pub struct Head {
     /// HTTP/1.0, not 1.1.
     pub is_http_10: bool,
     /// The header lines, in their order.
-    pub fields: SmallVec<[Field; USUAL_FIELDS]>,
+    pub fields: Fields,
     /// What follows.
     pub body: BodyLength,
     /// Whether it asks for another protocol: until that is answered, nobody knows what the bytes behind it are.
@@ -170,7 +146,7 @@ impl Reader {
             target: 0..0,
             encoded_target: None,
             is_http_10: false,
-            fields: SmallVec::new(),
+            fields: Fields::new(),
             body: BodyLength::Known(0),
             upgrades: false,
             keeps_alive: true,
@@ -227,11 +203,7 @@ impl Reader {
         }
         let from = at + colon + 1 + (value.len() - value.trim_ascii_start().len());
         let value = value.trim_ascii();
-        // A head has far fewer bytes than that.
-        let place = |from: usize, length: usize| (from as u32, (from + length) as u32);
-        self.head
-            .fields
-            .push(Field { name: place(at, name.len()), value: place(from, value.len()) });
+        self.head.fields.push(Field::new(at..at + name.len(), from..from + value.len()));
         self.about_the_message(name, value)
     }
 
@@ -245,10 +217,8 @@ impl Reader {
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.head.upgrades = true,
             10 if name.eq_ignore_ascii_case(b"connection") => {
-                for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                    self.connection.0 |= token.eq_ignore_ascii_case(b"close");
-                    self.connection.1 |= token.eq_ignore_ascii_case(b"keep-alive");
-                }
+                self.connection.0 |= lists(value, "close");
+                self.connection.1 |= lists(value, "keep-alive");
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = parse_length(value).ok_or(Malformed::ContentLength)?;

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body;
 use tokio::io::AsyncWrite as _;
 use tokio::sync::oneshot;
@@ -25,9 +25,9 @@ use super::target;
 use super::wire::{Refused, Told, Wire};
 use crate::http1::chunks::Chunks;
 use crate::http1::decoder::Decoder;
+use crate::http1::field;
 use crate::http1::incoming::{Incoming, Shared};
 use crate::http1::link::Link;
-use crate::http1::names;
 use crate::http1::reading::poll_frame;
 use crate::http1::stream::Stream;
 use crate::http1::upgraded::Upgraded;
@@ -57,7 +57,7 @@ where
             poll_fn(|cx| if shared.is_read(cx) { Poll::Pending } else { Poll::Ready(()) }).await;
         }
         match after {
-            After::Next if poll_fn(|cx| poll_read_on(&shared, cx)).await => {}
+            After::Next if poll_fn(|cx| Poll::Ready(reads_on(&shared, cx))).await => {}
             After::Next | After::Close => break,
             After::Gone => return,
             After::Upgraded(handover) => {
@@ -162,7 +162,7 @@ fn request(shared: &Rc<Shared>, head: &Head, bytes: Bytes) -> (Request<Incoming>
     let mut request = Request::new(body);
     *request.method_mut() = Method::from_bytes(method).unwrap_or_default();
     *request.uri_mut() = match &head.encoded_target {
-        // What the guard lets through can be parsed.
+        // What framing lets through can be parsed.
         None => Uri::from_maybe_shared(bytes.slice(head.target.clone())).unwrap_or_default(),
         Some(encoded) => Uri::try_from(encoded.as_slice()).unwrap_or_default(),
     };
@@ -177,16 +177,11 @@ fn request(shared: &Rc<Shared>, head: &Head, bytes: Bytes) -> (Request<Incoming>
     (request, asked)
 }
 
-/// Headers that are added on the way, so that the map need not grow.
-const ADDED: usize = 6;
-
 fn headers(head: &Head, bytes: &Bytes) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(head.fields.len() + ADDED);
+    let mut headers = field::map(head.fields.len());
     for field in &head.fields {
-        let name = names::name(bytes.get(field.name()).unwrap_or_default());
-        let value = HeaderValue::from_maybe_shared(bytes.slice(field.value()));
-        // Neither fails: both were looked at.
-        if let (Ok(name), Ok(value)) = (name, value) {
+        // It can be read: framing has looked at it.
+        if let Ok((name, value)) = field.read(bytes) {
             headers.append(name, value);
         }
     }
@@ -194,19 +189,17 @@ fn headers(head: &Head, bytes: &Bytes) -> HeaderMap {
 }
 
 /// Reads what is left of a body that the service did not want, if it is here; answers whether the next head can follow.
-fn poll_read_on(shared: &Shared, cx: &mut Context<'_>) -> Poll<bool> {
+fn reads_on(shared: &Shared, cx: &mut Context<'_>) -> bool {
     let (mut link, mut decoder) = (shared.link.borrow_mut(), shared.decoder.borrow_mut());
     for _ in 0..READ_ON {
-        if decoder.is_done() {
-            return Poll::Ready(true);
-        }
-        if shared.owes_continue.get()
+        if decoder.is_done()
+            || shared.owes_continue.get()
             || !matches!(poll_frame(&mut link, &mut decoder, cx), Poll::Ready(Some(Ok(_))))
         {
             break;
         }
     }
-    Poll::Ready(decoder.is_done())
+    decoder.is_done()
 }
 
 /// Closes the connection. Closing a socket with unread bytes in it resets the connection, and the answer would be lost with it: what a

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-/// The most header lines of a request; more is answered 431. The parser's own limit, named.
+/// The most header lines of a request; more is answered 431.
 pub const MAX_HEADERS: usize = 100;
 
 /// What is let in.

@@ -24,6 +24,14 @@ pub const ENOUGH: usize = 128 * 1024;
 /// Slices of one write.
 const SLICES: usize = 16;
 
+/// Takes bytes from the front; all of them where there are fewer, and then nothing is left to be shared either.
+pub(super) fn take(held: &mut BytesMut, length: usize) -> Bytes {
+    match length >= held.len() {
+        true => std::mem::take(held).freeze(),
+        false => held.split_to(length).freeze(),
+    }
+}
+
 /// A stream, and both its buffers. An idle one holds no memory beside itself.
 #[derive(Debug)]
 pub struct Link<S> {
@@ -85,12 +93,7 @@ impl<S> Link<S> {
 
     /// Takes bytes from the front of what is held; all of it where it is less.
     pub fn take_held(&mut self, length: usize) -> Bytes {
-        if length >= self.held.len() {
-            // Nothing is left, so that nothing is shared either.
-            std::mem::take(&mut self.held).freeze()
-        } else {
-            self.held.split_to(length).freeze()
-        }
+        take(&mut self.held, length)
     }
 
     /// Bytes that wait to be written.

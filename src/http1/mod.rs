@@ -7,6 +7,7 @@
 pub mod chunks;
 pub mod decoder;
 pub mod encoder;
+pub mod field;
 pub mod fuzz;
 pub mod incoming;
 pub mod link;

@@ -1,25 +1,20 @@
 //! The head of a response: what it says, and how long its body is (RFC 9112 4 and 6.3). Pure.
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use memchr::memchr_iter;
-use smallvec::SmallVec;
 
 use super::decoder::Decoder;
-use super::names;
+use super::field::{self, Field, Fields};
+use super::link::take;
 
 /// Bytes of a response's head. Generous: a side may repeat a long query in `Content-Location` and `Link`.
 pub const HEAD_BYTES: usize = 400 * 1024;
 
 /// Fields of a response's head.
 pub const FIELDS: usize = 100;
-
-/// As many fields as a gateway's responses have, and as many as are added to one on the way.
-const USUAL_FIELDS: usize = 24;
-const ADDED: usize = 6;
 
 /// What is no head of a response, or can't be followed by a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,47 +102,29 @@ pub fn read(held: &mut BytesMut, seen: &mut usize) -> Result<Option<Head>, Broke
             .reason
             .filter(|reason| Some(*reason) != status.canonical_reason())
             .map(|reason| Bytes::copy_from_slice(reason.as_bytes())),
-        headers: HeaderMap::with_capacity(found.headers.len() + ADDED),
+        headers: field::map(found.headers.len()),
         keeps_alive: version == Version::HTTP_11,
         coding: Coding::None,
         length: Length::None,
     };
-    let place = |field: &httparse::Header<'_>| {
-        (Place::of(held, field.name.as_bytes()), Place::of(held, field.value))
+    let within = |part: &[u8]| {
+        let from = part.as_ptr().addr().saturating_sub(held.as_ptr().addr());
+        from..from + part.len()
     };
-    let places: SmallVec<[_; USUAL_FIELDS]> = found.headers.iter().map(place).collect();
+    let place = |field: &httparse::Header<'_>| {
+        Field::new(within(field.name.as_bytes()), within(field.value))
+    };
+    let fields: Fields = found.headers.iter().map(place).collect();
     let text = take(held, length);
     let mut closes = false;
-    for (name, value) in places {
-        let name = names::name(text.get(name.range()).unwrap_or_default())
-            .map_err(|_| httparse::Error::HeaderName)?;
-        let value = HeaderValue::from_maybe_shared(text.slice(value.range()))
-            .map_err(|_| httparse::Error::HeaderValue)?;
+    for field in fields {
+        // The parser has looked at both.
+        let (name, value) = field.read(&text).map_err(|_| httparse::Error::HeaderValue)?;
         closes |= head.note(&name, &value);
         head.headers.append(name, value);
     }
     head.keeps_alive &= !closes;
     Ok(Some(head))
-}
-
-/// Where in the head a name or a value stands.
-#[derive(Clone, Copy)]
-struct Place {
-    from: u32,
-    length: u32,
-}
-
-impl Place {
-    /// `part` is a part of `whole`, which is not longer than [`HEAD_BYTES`] as far as this matters.
-    fn of(whole: &[u8], part: &[u8]) -> Self {
-        let from = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
-        let narrow = |size| u32::try_from(size).unwrap_or_default();
-        Self { from: narrow(from), length: narrow(part.len()) }
-    }
-
-    const fn range(self) -> Range<usize> {
-        self.from as usize..self.from as usize + self.length as usize
-    }
 }
 
 /// An end of a head may stand at or behind `from`: two line ends with nothing between them.
@@ -167,14 +144,6 @@ fn more(held: &[u8], seen: &mut usize) -> Result<Option<Head>, BrokenHead> {
     Ok(None)
 }
 
-fn take(held: &mut BytesMut, length: usize) -> Bytes {
-    if length >= held.len() {
-        std::mem::take(held).freeze()
-    } else {
-        held.split_to(length).freeze()
-    }
-}
-
 impl Head {
     /// Takes note of what a field says about the message itself; whether it says that the connection closes.
     fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> bool {
@@ -185,12 +154,8 @@ impl Head {
             let is_chunked = last.trim().eq_ignore_ascii_case("chunked");
             self.coding = if is_chunked { Coding::Chunked } else { Coding::Other };
         } else if name == header::CONNECTION {
-            let says = |token: &str| {
-                let text = value.to_str().unwrap_or_default();
-                text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
-            };
-            self.keeps_alive |= says("keep-alive");
-            return says("close");
+            self.keeps_alive |= field::lists(value.as_bytes(), "keep-alive");
+            return field::lists(value.as_bytes(), "close");
         }
         false
     }

@@ -60,9 +60,6 @@ fn ends_here(name: &str, route: Route) -> bool {
         }
 }
 
-/// How many headers a request may gain on its way to its side: whoever makes its map and leaves room for them saves it from growing.
-pub const ADDED: usize = 6;
-
 /// What the proxy knows of the client, for the headers that it sets anew.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientFacts {

@@ -95,6 +95,7 @@ const PURE: &[&str] = &[
     "src/http1/chunks.rs",
     "src/http1/decoder.rs",
     "src/http1/encoder.rs",
+    "src/http1/field.rs",
     "src/http1/names.rs",
     "src/http1/fuzz.rs",
     "src/http1/response.rs",
