@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2_iter;
+use memchr::memchr3_iter;
 use percent_encoding::percent_decode_str;
 
 /// The decoded value of the first parameter of this name.
@@ -28,24 +28,28 @@ pub fn replace(query: &str, name: &str, new_value: &str) -> Option<String> {
 
 /// Each parameter's raw name and where its raw value stands. A parameter without `=` has no value.
 fn parameters(query: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
-    let mut marks = memchr2_iter(b'&', b'=', query.as_bytes());
+    pieces(query, b'&').filter_map(|(piece, equals)| {
+        let equals = equals?;
+        Some((query.get(piece.start..equals)?, equals + 1..piece.end))
+    })
+}
+
+/// Where each parameter of a raw query stands, and where its first `=`, if it has one. They are separated by `&` and by `also`.
+pub(crate) fn pieces(query: &str, also: u8) -> impl Iterator<Item = (Range<usize>, Option<usize>)> {
+    let mut marks = memchr3_iter(b'&', also, b'=', query.as_bytes());
     let mut next = Some(0);
     std::iter::from_fn(move || {
-        loop {
-            let (start, mut equals) = (next?, None);
-            next = None;
-            let mut end = query.len();
-            for at in marks.by_ref() {
-                if query.as_bytes().get(at) == Some(&b'&') {
-                    (end, next) = (at, Some(at + 1));
-                    break;
-                }
-                equals = equals.or(Some(at));
+        let (start, mut equals) = (next?, None);
+        next = None;
+        let mut end = query.len();
+        for at in marks.by_ref() {
+            if query.as_bytes().get(at) != Some(&b'=') {
+                (end, next) = (at, Some(at + 1));
+                break;
             }
-            if let Some(equals) = equals {
-                return Some((query.get(start..equals)?, equals + 1..end));
-            }
+            equals = equals.or(Some(at));
         }
+        Some((start..end, equals))
     })
 }
 

@@ -230,9 +230,8 @@ impl Path {
         let (parts, body) = request.into_parts();
         let target =
             parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"));
-        let (headers, body) = (parts.headers, Some(body));
-        let (names, endpoint) = (None, OnceCell::new());
-        Ok(Asked { route, method, target, headers, body, names, upgrade, endpoint })
+        let asked = Asked::bare(route, method, target, parts.headers);
+        Ok(Asked { body: Some(body), upgrade, ..asked })
     }
 
     /// Phase 2.

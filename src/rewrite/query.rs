@@ -2,9 +2,11 @@
 //! the raw ones are, and the splices that replace names in it. Whatever no splice names stays byte for byte.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use memchr::memchr3_iter;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::identify::query::pieces;
 
 /// What an inserted name may carry raw: RFC 3986's unreserved characters, and `$`.
 const NAME: &AsciiSet =
@@ -30,21 +32,9 @@ pub(crate) struct Param {
 
 /// The parameters of a query. PostgREST's reader separates at `&` and at `;`, so both do here.
 pub(crate) fn params(query: &str) -> impl Iterator<Item = Param> {
-    let mut marks = memchr3_iter(b'&', b';', b'=', query.as_bytes());
-    let mut next = Some(0);
-    std::iter::from_fn(move || {
-        let (start, mut equals) = (next?, None);
-        next = None;
-        let mut end = query.len();
-        for at in marks.by_ref() {
-            if query.as_bytes().get(at) != Some(&b'=') {
-                (end, next) = (at, Some(at + 1));
-                break;
-            }
-            equals = equals.or(Some(at));
-        }
-        let key = Span { start, end: equals.unwrap_or(end) };
-        Some(Param { key, value: equals.map(|at| Span { start: at + 1, end }) })
+    pieces(query, b';').map(|(Range { start, end }, equals)| Param {
+        key: Span { start, end: equals.unwrap_or(end) },
+        value: equals.map(|at| Span { start: at + 1, end }),
     })
 }
 

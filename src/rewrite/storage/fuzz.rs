@@ -7,9 +7,8 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::body::UPLOAD_METADATA;
 use super::buckets::BucketMap;
-use super::endpoint::Endpoint;
 use super::mark::{self, Purpose};
-use super::{Asked, Folder, Settings, X_SIGNATURE, belongs, decoded, elsewhere, translate};
+use super::{Asked, Folder, Settings, X_SIGNATURE, decoded};
 use crate::secret::Secret;
 use crate::side::Side;
 
@@ -45,7 +44,10 @@ pub fn laws(bytes: &[u8]) -> Result<(), &'static str> {
     let method = METHODS.get(usize::from(*first) % METHODS.len()).unwrap_or(&Method::GET);
     for body in [None, Some(&body)] {
         let asked = Asked { method, tail, query: Some(query), headers: &headers, body };
-        let _seen = (belongs(&settings, &asked), elsewhere(&settings, &asked));
+        let _seen = (
+            asked.endpoint().belongs(&settings, &asked),
+            asked.endpoint().elsewhere(&settings, &asked),
+        );
         there_and_back(&settings, &asked)?;
     }
     marks(&settings, tail)
@@ -53,14 +55,17 @@ pub fn laws(bytes: &[u8]) -> Result<(), &'static str> {
 
 /// A path in old words, said on new and back.
 fn there_and_back(settings: &Settings, asked: &Asked<'_>) -> Result<(), &'static str> {
-    let (old, new) = (translate(settings, asked, Side::Old), translate(settings, asked, Side::New));
+    let (old, new) = (
+        asked.endpoint().translate(settings, asked, Side::Old),
+        asked.endpoint().translate(settings, asked, Side::New),
+    );
     let (Ok(old), Ok(new)) = (old, new) else { return Ok(()) };
     // Without a name behind the bucket, nothing shows that the folder was meant.
-    let names = Endpoint::of(asked.method, asked.tail).rest.is_some();
+    let names = asked.endpoint().rest.is_some();
     let (None, Some(tail), true) = (old.tail, new.tail, names) else { return Ok(()) };
     let body = new.body.as_ref().or(asked.body);
     let back = Asked { tail: &tail, body, ..*asked };
-    match translate(settings, &back, Side::Old) {
+    match back.endpoint().translate(settings, &back, Side::Old) {
         Err(_) => Err("what new was told, old has no words for"),
         Ok(back) if back.tail.as_deref().map(decoded) == Some(decoded(asked.tail)) => Ok(()),
         Ok(_) => Err("a path said on new, and said back, is another one"),

@@ -94,36 +94,6 @@ pub enum Elsewhere {
     MissingOrForeign,
 }
 
-/// [`Endpoint::needs_body`] of a path that was not read yet.
-#[must_use]
-pub fn needs_body(settings: &Settings, method: &Method, tail: &str) -> bool {
-    Endpoint::of(method, tail).needs_body(settings, method, tail)
-}
-
-/// [`Endpoint::belongs`] of a path that was not read yet.
-#[must_use]
-pub fn belongs(settings: &Settings, asked: &Asked<'_>) -> Belongs {
-    Endpoint::of(asked.method, asked.tail).belongs(settings, asked)
-}
-
-/// [`Endpoint::elsewhere`] of a path that was not read yet.
-#[must_use]
-pub fn elsewhere(settings: &Settings, asked: &Asked<'_>) -> Option<Elsewhere> {
-    Endpoint::of(asked.method, asked.tail).elsewhere(settings, asked)
-}
-
-/// [`Endpoint::translate`] of a path that was not read yet.
-///
-/// # Errors
-/// As there.
-pub fn translate(
-    settings: &Settings,
-    asked: &Asked<'_>,
-    side: Side,
-) -> Result<Translated, Refused> {
-    Endpoint::of(asked.method, asked.tail).translate(settings, asked, side)
-}
-
 /// What is asked at an endpoint: method and path are those that it was read from.
 impl Endpoint {
     /// Whether the body has to be read before the request can be decided and said.
@@ -228,6 +198,11 @@ impl Settings {
 }
 
 impl Asked<'_> {
+    /// Where this leads. The path reads that once and keeps it; here it is read anew.
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::of(self.method, self.tail)
+    }
+
     /// Whether this can be served by nobody but the side that issued it.
     fn is_issued(&self, endpoint: &Endpoint) -> bool {
         match endpoint.kind {

@@ -23,6 +23,10 @@ fn settings() -> Settings {
     }
 }
 
+fn needs_body(settings: &Settings, method: &Method, tail: &str) -> bool {
+    Endpoint::of(method, tail).needs_body(settings, method, tail)
+}
+
 fn owned(owners: &[(&str, Side)]) -> Settings {
     let owners = owners.iter().map(|(name, side)| ((*name).to_owned(), *side)).collect();
     Settings { owners, ..settings() }
@@ -41,7 +45,7 @@ fn said(
     let bytes = body.map(|body| Bytes::copy_from_slice(body.as_bytes()));
     let body = bytes.as_ref().filter(|_| needs_body(settings, &method, tail));
     let asked = Asked { method: &method, tail, query, headers: &headers, body };
-    let said = translate(settings, &asked, side)?;
+    let said = asked.endpoint().translate(settings, &asked, side)?;
     let mut path = said.tail.unwrap_or_else(|| tail.to_owned());
     if let Some(query) = said.query.as_deref().or(query) {
         path = format!("{path}?{query}");
@@ -277,8 +281,8 @@ fn trap_29_s3_and_what_can_not_be_split_are_refused_without_an_owner() {
     let (method, headers) = (Method::PUT, HeaderMap::new());
     let asked =
         Asked { method: &method, tail: "/s3/b", query: None, headers: &headers, body: None };
-    assert!(translate(&s3, &asked, Side::New).unwrap().is_sealed);
-    assert_eq!(belongs(&s3, &asked), Belongs::ToIssuer(Side::New));
+    assert!(asked.endpoint().translate(&s3, &asked, Side::New).unwrap().is_sealed);
+    assert_eq!(asked.endpoint().belongs(&s3, &asked), Belongs::ToIssuer(Side::New));
 }
 
 fn whose(
@@ -291,7 +295,8 @@ fn whose(
     let (tail, query) = target.split_once('?').map_or((target, None), |(t, q)| (t, Some(q)));
     let method = method.parse().unwrap();
     let body = body.map(|body| Bytes::copy_from_slice(body.as_bytes()));
-    belongs(settings, &Asked { method: &method, tail, query, headers, body: body.as_ref() })
+    let asked = Asked { method: &method, tail, query, headers, body: body.as_ref() };
+    asked.endpoint().belongs(settings, &asked)
 }
 
 #[test]
@@ -406,10 +411,10 @@ fn upload_metadata_keeps_its_order_and_what_it_does_not_name() {
         headers: &headers,
         body: None,
     };
-    let said = translate(&settings, &asked, Side::New).unwrap().headers;
+    let said = asked.endpoint().translate(&settings, &asked, Side::New).unwrap().headers;
     let want = "contentType aW1hZ2U=,bucketName bWVkaWE=,objectName YXZhdGFycy9hL2I=,is_x,x !";
     assert_eq!(said, [(body::UPLOAD_METADATA, HeaderValue::from_static(want))]);
-    assert!(translate(&settings, &asked, Side::Old).unwrap().headers.is_empty());
+    assert!(asked.endpoint().translate(&settings, &asked, Side::Old).unwrap().headers.is_empty());
 }
 
 #[test]
@@ -419,7 +424,8 @@ fn only_plain_reads_may_be_asked_of_the_other_side() {
     let may = |settings: &Settings, method: &str, target: &str| {
         let (tail, query) = target.split_once('?').map_or((target, None), |(t, q)| (t, Some(q)));
         let (method, headers) = (method.parse().unwrap(), HeaderMap::new());
-        elsewhere(settings, &Asked { method: &method, tail, query, headers: &headers, body: None })
+        let asked = Asked { method: &method, tail, query, headers: &headers, body: None };
+        asked.endpoint().elsewhere(settings, &asked)
     };
     for (method, path, want) in [
         ("GET", "/object/avatars/x", Some(Elsewhere::Missing)),
@@ -490,10 +496,10 @@ proptest! {
         let body = Bytes::from(body);
         for body in [None, Some(&body)] {
             let asked = Asked { method: &method, tail: &tail, query: query.as_deref(), headers: &headers, body };
-            let _belongs = belongs(&settings, &asked);
-            let _elsewhere = elsewhere(&settings, &asked);
+            let _belongs = asked.endpoint().belongs(&settings, &asked);
+            let _elsewhere = asked.endpoint().elsewhere(&settings, &asked);
             for side in Side::ALL {
-                if let Ok(said) = translate(&settings, &asked, side)
+                if let Ok(said) = asked.endpoint().translate(&settings, &asked, side)
                     && let Some(tail) = said.tail
                 {
                     prop_assert!(tail.is_ascii() || !asked.tail.is_ascii(), "{}", tail);
