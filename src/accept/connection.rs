@@ -2,6 +2,7 @@
 //! request is for.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -48,29 +49,23 @@ pub struct Terms {
 }
 
 /// A service whose answers can be sent.
-pub trait Answers<B>:
-    Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + 'static
-where
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+pub trait Answers:
+    Service<Request<Incoming>, Response = Response<Self::Body>, Error = Infallible> + Clone + 'static
 {
+    /// An answer's body.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + 'static;
 }
 
-impl<S, B> Answers<B> for S
+impl<S, B> Answers for S
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + 'static,
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + 'static,
 {
+    type Body = B;
 }
 
 /// Serves a plain connection: HTTP/1.1, or HTTP/2 with prior knowledge.
-pub async fn serve_plain<S, B>(stream: TcpStream, wire: Rc<Wire>, terms: Terms, service: S)
-where
-    S: Answers<B>,
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub async fn serve_plain<S: Answers>(stream: TcpStream, wire: Rc<Wire>, terms: Terms, service: S) {
     let mut link = Link::new(Stream::Plain(stream));
     let spoken = match terms.is_refused {
         true => Ok(false),
@@ -90,18 +85,13 @@ where
 ///
 /// # Errors
 /// When the handshake fails or takes too long.
-pub async fn serve_tls<S, B>(
+pub async fn serve_tls<S: Answers>(
     stream: TcpStream,
     server: Arc<ServerConfig>,
     wire: Rc<Wire>,
     terms: Terms,
     service: S,
-) -> io::Result<()>
-where
-    S: Answers<B>,
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+) -> io::Result<()> {
     let mut handshake = Box::pin(TlsAcceptor::from(server).accept(stream));
     let stream = poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Pending if wire.listens(cx) > Told::Nothing => {
@@ -148,12 +138,7 @@ fn poll_preface(
     }
 }
 
-async fn serve_http2<S, B>(io: Upgraded<Stream>, wire: &Rc<Wire>, terms: &Terms, service: S)
-where
-    S: Answers<B>,
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+async fn serve_http2<S: Answers>(io: Upgraded<Stream>, wire: &Rc<Wire>, terms: &Terms, service: S) {
     wire.speaks_http2();
     if terms.is_refused {
         wire.refuse(Refused::TooManyConnections);

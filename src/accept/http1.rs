@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri, Version};
-use http_body::Body;
 use tokio::io::AsyncWrite as _;
 use tokio::sync::oneshot;
 
@@ -39,12 +38,12 @@ const LINGER: Duration = Duration::from_millis(500);
 const READ_ON: usize = 16;
 
 /// Serves a connection to its end.
-pub(super) async fn serve<S, B>(link: Link<Stream>, wire: &Rc<Wire>, terms: &Terms, mut service: S)
-where
-    S: Answers<B>,
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(super) async fn serve(
+    link: Link<Stream>,
+    wire: &Rc<Wire>,
+    terms: &Terms,
+    mut service: impl Answers,
+) {
     let shared = Shared::new(link);
     loop {
         let mut searched = 0;

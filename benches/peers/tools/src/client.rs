@@ -98,6 +98,13 @@ struct Connection {
     stage: Stage,
 }
 
+impl Connection {
+    /// One that was opened just now.
+    fn new(fd: i32, due: Instant) -> Self {
+        Self { fd, busy: false, due, inb: vec![], out: vec![], stage: Stage::Http }
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     done: u64,
@@ -207,14 +214,7 @@ impl Client {
     fn open(&mut self) -> Option<usize> {
         let fd = connect(self.options.port)?;
         let i = self.connections.len();
-        self.connections.push(Connection {
-            fd,
-            busy: false,
-            due: self.start,
-            inb: vec![],
-            out: vec![],
-            stage: Stage::Http,
-        });
+        self.connections.push(Connection::new(fd, self.start));
         self.poll.add(fd, IN, i as u64);
         Some(i)
     }
@@ -270,14 +270,7 @@ impl Client {
             self.counts.errors += 1;
             return;
         };
-        self.connections[i] = Connection {
-            fd,
-            busy: false,
-            due: self.start,
-            inb: vec![],
-            out: vec![],
-            stage: Stage::Http,
-        };
+        self.connections[i] = Connection::new(fd, self.start);
         self.poll.add(fd, IN, i as u64);
         if self.options.is_closed_loop() {
             self.send(i, Instant::now());
