@@ -55,6 +55,7 @@ where
         let mut up = pin!(pump_up(&mut client_read, &mut side_write, frame_bytes));
         let mut down = pin!(pump_down(&mut side_read, &mut client_write, &mut down_frames));
         tokio::select! {
+            biased;
             ended = up.as_mut() => match ended {
                 // The client has closed its half; what the side still says is passed on, for a while.
                 Ok(UpEnd::Closed) => {
