@@ -162,7 +162,7 @@ def socket(corpus, path, query, up, down):
     said = [(opcode, cleaned(payload)) for opcode, payload, _ in frames(up)]
     heard = [(opcode, cleaned(payload)) for opcode, payload, _ in frames(down)]
     kinds = (path, tuple(opcode for opcode, _ in said[:6]))
-    corpus.add("frames", kinds, b"\x10\xff" + b"".join(frame_of(*one) for one in said[:6])[:1200])
+    corpus.add("frames", kinds, b"\x10\xff" + b"".join(frame_of(*one) for one in said[:6] if len(one[1]) < 1000))
     if not path.startswith(b"/realtime"):
         return
     version = 1 if b"vsn=2" in query else 0

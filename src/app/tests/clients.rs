@@ -224,11 +224,11 @@ impl Talk {
             tokio::select! {
                 biased;
                 message = self.socket.next() => match message {
-                    Some(Ok(Message::Close(frame))) => return self.closed(frame),
+                    Some(Ok(Message::Close(frame))) => return self.closed(frame).await,
                     Some(Ok(Message::Text(text))) => self.heard(&text).await,
                     Some(Ok(_)) => {}
-                    Some(Err(error)) => return self.gone(&error.to_string()),
-                    None => return self.gone("no goodbye"),
+                    Some(Err(error)) => return self.gone(&error.to_string()).await,
+                    None => return self.gone("no goodbye").await,
                 },
                 () = sleep_until(next) => {
                     if leaves && Instant::now() >= until {
@@ -334,7 +334,7 @@ impl Talk {
         }
     }
 
-    fn closed(&self, frame: Option<CloseFrame>) {
+    async fn closed(&self, frame: Option<CloseFrame>) {
         let stage = &self.client.stage;
         let (code, reason) = frame
             .map(|frame| (u16::from(frame.code), frame.reason.to_string()))
@@ -348,20 +348,26 @@ impl Talk {
                 self.number
             ));
         }
-        self.end();
+        self.end().await;
     }
 
-    fn gone(&self, why: &str) {
+    async fn gone(&self, why: &str) {
         let stage = &self.client.stage;
         // What is still open when the drain is over is cut.
         if stage.stopped.get().is_none_or(|stopped| stopped + DRAIN > Instant::now()) {
             stage.fault(&format!("socket {} is gone: {why}", self.number));
         }
-        self.end();
+        self.end().await;
     }
 
-    fn end(&self) {
+    async fn end(&self) {
         self.with(|socket| socket.ended = Some(Instant::now()));
+        self.account().await;
+    }
+
+    /// When the sides have read what came to them in the same moment.
+    async fn account(&self) {
+        sleep(millis(1)).await;
         self.client.stage.account(self.number);
     }
 
@@ -369,12 +375,12 @@ impl Talk {
     async fn last_words(mut self) {
         while let Some(Ok(message)) = self.socket.next().await {
             match message {
-                Message::Close(frame) => return self.closed(frame),
+                Message::Close(frame) => return self.closed(frame).await,
                 Message::Text(text) => self.heard(&text).await,
                 _ => {}
             }
         }
-        self.gone("nothing can be sent");
+        self.gone("nothing can be sent").await;
     }
 
     /// Says goodbye by itself, and hears what is still on its way.
@@ -390,6 +396,6 @@ impl Talk {
             }
         }
         self.with(|socket| socket.ended = Some(ended));
-        self.client.stage.account(self.number);
+        self.account().await;
     }
 }

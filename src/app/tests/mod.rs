@@ -87,7 +87,7 @@ fn text(rollout: &Rollout) -> String {
 impl Play {
     /// Some steps, then the stop.
     async fn run(mut self, drain: watch::Sender<bool>, serving: JoinHandle<()>) -> Rc<Stage> {
-        for _ in 0..self.dice.random_range(6..22) {
+        for _ in 0..self.dice.random_range(4..15) {
             self.step();
             let is_at_once = self.dice.random_bool(0.25);
             let pause = if is_at_once { 0 } else { self.dice.random_range(1..4000) };

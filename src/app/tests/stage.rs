@@ -100,6 +100,14 @@ pub(super) struct Socket {
     pub(super) is_own_end: bool,
 }
 
+impl Socket {
+    /// Whether its changes come from one side and its room is on the other (or the same). A side that the changes have left is not told to
+    /// stop as long as the room is there.
+    fn fits(&self, changes: Side, rooms: Side) -> bool {
+        self.joined[changes] == Some(true) && self.joined[rooms].is_some()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Realtime,
@@ -210,14 +218,7 @@ impl Stage {
             return None;
         }
         let (changes, rooms) = current;
-        let wanted =
-            Pair::from_fn(|side| (side == changes || side == rooms).then_some(side == changes));
-        // Where a channel's changes have moved because its user became another one, the side that they left is not told to stop.
-        let is_right = match socket.users.len() {
-            1 => socket.joined == wanted,
-            _ => socket.joined[changes] == Some(true) && socket.joined[rooms].is_some(),
-        };
-        (!is_right).then(|| {
+        (!socket.fits(changes, rooms)).then(|| {
             format!(
                 "{} belongs to {changes} (rooms {rooms}) and is joined as {:?}",
                 name(user),
@@ -241,15 +242,13 @@ impl Stage {
                 .iter()
                 .skip(socket.asked_at)
                 .any(|version| socket.joined[version.rollout.side(user)].is_none()),
-            // Of one that became another user's it can't be told from here on which side it is listened to.
-            Kind::Realtime if socket.users.len() > 1 => true,
-            Kind::Realtime => recent.map(|(version, _)| &version.rollout).any(|rollout| {
-                let (changes, rooms) = (rollout.side(user), rollout.rooms());
-                socket.joined
-                    != Pair::from_fn(|side| {
-                        (side == changes || side == rooms).then_some(side == changes)
-                    })
-            }),
+            // Where both sides are listened to, the changes have moved once, and it can't be told from here which side is heard.
+            Kind::Realtime if Side::ALL.iter().all(|side| socket.joined[*side] == Some(true)) => {
+                true
+            }
+            Kind::Realtime => recent
+                .map(|(version, _)| &version.rollout)
+                .any(|rollout| !socket.fits(rollout.side(user), rollout.rooms())),
         }
     }
 
