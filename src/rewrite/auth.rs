@@ -44,16 +44,26 @@ pub fn vouch(
         return;
     }
     let Ok(address) = HeaderValue::from_str(&client.to_string()) else { return };
-    let is_there = headers.contains_key(header::AUTHORIZATION);
-    if !is_there || places.has_key_as_bearer() {
-        headers.insert(header::AUTHORIZATION, vouching.anon.bearer.clone());
-    } else if !places.has_token() {
-        // Nothing of what it holds is known, and a gateway that takes it for a key would put the secret one's role in its place.
-        return;
+    match headers.get(header::AUTHORIZATION) {
+        // A user's own token stays.
+        Some(value) if places.has_token() && is_jwt(value) => {}
+        // What else it may be, a gateway could take for a key, and put the secret one's role in its place.
+        Some(_) if !places.has_key_as_bearer() => return,
+        _ => {
+            headers.insert(header::AUTHORIZATION, vouching.anon.bearer.clone());
+        }
     }
-    // A user's own token stays.
     headers.insert(APIKEY, vouching.secret.header.clone());
     headers.insert(SB_FORWARDED_FOR, address);
+}
+
+/// Whether it has the shape of a token, behind its scheme.
+fn is_jwt(value: &HeaderValue) -> bool {
+    let token = value.to_str().ok().and_then(|value| value.split_once(' '));
+    token.is_some_and(|(_, token)| {
+        let mut parts = token.split('.').map(str::is_empty);
+        parts.by_ref().take(3).eq([false; 3]) && parts.next().is_none()
+    })
 }
 
 #[cfg(test)]
@@ -145,6 +155,10 @@ mod tests {
             (Method::POST, &[("apikey", ANON), ("authorization", "Bearer sb_x\u{ff}")], None),
             (Method::POST, &[("apikey", ANON), ("authorization", "Bearer \u{ff}")], None),
             (Method::POST, &[("apikey", ANON), ("authorization", "bearer")], None),
+            (Method::POST, &[("apikey", ANON), ("authorization", "Bearer SB_SECRET_X")], None),
+            (Method::POST, &[("apikey", ANON), ("authorization", "Bearer a.b")], None),
+            (Method::POST, &[("apikey", ANON), ("authorization", "Bearer a..c")], None),
+            (Method::POST, &[("apikey", ANON), ("authorization", "Bearer a.b.c.d")], None),
         ] {
             let [apikey, authorization, address] = vouched(method, "/token", headers, query);
             assert_eq!(address, None, "{headers:?}");

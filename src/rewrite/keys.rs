@@ -68,7 +68,7 @@ impl KeyPlaces {
         self.bearer.is_some()
     }
 
-    /// Whether `Authorization` holds what is by rule a user's token: no key, of whomever, and nothing that could not be read.
+    /// Whether `Authorization` holds what is by rule a user's token: a text that is no key, whosever.
     #[must_use]
     pub fn has_token(&self) -> bool {
         self.has_token
