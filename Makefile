@@ -18,8 +18,9 @@ ci: test ## what .ci/run runs
 fmt: ## formatting
 	$(CARGO) fmt --all -- --check
 
-lint: ## lints, warnings are errors
+lint: ## lints, warnings are errors; dependencies against deny.toml
 	$(CARGO) clippy --all-targets --features instructions,soak --locked -- -D warnings
+	tests/deny/run.sh
 
 unit: ## unit, property and integration tests
 	$(CARGO) test --locked

@@ -11,6 +11,8 @@
 /// World, upstreams, clients.
 mod support;
 
+/// Who gets in, and with what.
+mod access;
 /// The auth service: one owner, nothing sent twice.
 mod auth;
 /// The binary as an operator meets it.
@@ -52,6 +54,8 @@ mod rest;
 mod routes;
 /// What must not be seen anywhere.
 mod secrets;
+/// What docs/security.md promises, and by which test.
+mod security;
 /// Storage through the proxy.
 mod storage;
 /// Bodies that flow both ways, and what a client's leaving does.
