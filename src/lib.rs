@@ -20,6 +20,7 @@
 
 // Vocabulary: imports nothing of ours.
 pub mod counted;
+pub mod file;
 pub mod http1;
 mod local;
 mod outbound;

@@ -140,6 +140,7 @@ impl Control {
                 paths.push(&edit.path);
             }
         }
+        let locked: Vec<_> = paths.iter().map(|path| files::lock(path)).collect();
         for path in &paths {
             if files::read(path).ok() != draft.before.get(*path).cloned().flatten() {
                 return Ok(Err(Moved::File));
@@ -151,7 +152,8 @@ impl Control {
             return Ok(Err(moved));
         }
         let mut replaced = Vec::with_capacity(paths.len());
-        for path in paths {
+        for (path, locked) in paths.into_iter().zip(&locked) {
+            locked.sweep(path);
             let text = draft.after.files.get(path).map(String::as_str).unwrap_or_default();
             replaced.push(
                 files::replace(path, text)
@@ -165,6 +167,8 @@ impl Control {
             // The sources say what they said before, so that nothing else would take the force out of the snapshot.
             self.release(state, &by);
         }
+        // Until here, so that the audit tells changes in the order in which they were written.
+        drop(locked);
         self.lift(state);
         // Live first: a rollback does not wait for a disk. The caller's answer does.
         for file in replaced {

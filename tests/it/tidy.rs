@@ -9,6 +9,7 @@ use std::process::Command;
 /// the path: imports point back along it, never forward.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("counted", &[]),
+    ("file", &[]),
     ("trace", &[]),
     ("side", &[]),
     ("route", &[]),
@@ -16,7 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("local", &[]),
     ("outbound", &[]),
     ("http1", &[]),
-    ("accept", &["local", "http1"]),
+    ("accept", &["file", "local", "http1"]),
     ("identify", &[]),
     ("tokens", &["identify"]),
     ("decide", &["identify"]),
@@ -42,6 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "file",
             "accept",
             "identify",
             "tokens",
