@@ -42,7 +42,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the proxy
-    Serve,
+    Serve(serve::Arguments),
     /// Read and check every setting; list all faults (exit 2 if there are any)
     Check,
     /// Ask both projects whether they are ready; say what to do about each thing that is not
@@ -84,10 +84,10 @@ pub fn main() -> ExitCode {
         Err(exit) => return ExitCode::from(exit as u8),
     };
     let sources = Sources { file: cli.config, environment };
-    if let Verb::Serve = cli.verb {
+    if let Verb::Serve(arguments) = cli.verb {
         // The log writes to stderr from its own thread for as long as the proxy lives: no lock is held here.
         drop((out, err));
-        return serve::run(sources);
+        return serve::run(&arguments, sources);
     }
     let terminal = io::stdout().is_terminal();
     let plain = sources.environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -120,7 +120,7 @@ fn parse(
 
 fn run(verb: Verb, mut context: Context<'_>) -> Exit {
     let ended = match verb {
-        Verb::Serve => Ok(Exit::Done),
+        Verb::Serve(_) => Ok(Exit::Done),
         Verb::Check => check::run(&mut context),
         Verb::Doctor(arguments) => doctor::run(arguments, &mut context),
         Verb::Explain(arguments) => explain::run(arguments, &mut context),

@@ -41,6 +41,8 @@ mod limits;
 mod live;
 /// What one client does to the others: nothing.
 mod neighbours;
+/// What happens to settings, and to the audit, at a bad hour.
+mod operations;
 mod pages;
 /// HTTP as such: what must arrive as it was sent.
 mod protocol;
@@ -48,6 +50,8 @@ mod protocol;
 mod realtime;
 /// PostgREST through the proxy.
 mod rest;
+/// One process takes another's place.
+mod restart;
 /// Which paths are served, by whom; CORS.
 mod routes;
 /// What must not be seen anywhere.
