@@ -145,7 +145,8 @@ impl State {
         let waiting = waiting.into_iter().map(|key| {
             format!("{key} was changed in {}: it needs a restart", self.merged.source(key))
         });
-        let trouble = self.audit.trouble.iter().map(|trouble| format!("audit file: {trouble}"));
+        let trouble = self.audit.broken.iter().chain(&self.audit.trouble);
+        let trouble = trouble.map(|trouble| format!("audit file: {trouble}"));
         let held = self
             .held
             .as_ref()
