@@ -98,6 +98,7 @@ pub fn serve(sources: Sources, share: Share) -> anyhow::Result<ExitCode> {
     let (names, told) = (variable("LISTEN_FDNAMES"), variable("NOTIFY_SOCKET"));
     let arrival = Arrival::new(share, names.as_deref())?;
     let (control, startup, warnings) = k8s::start(sources)?;
+    control.refuse_reshuffled()?;
     let colour = io::stderr().is_terminal();
     let log =
         Log::start(&Options { json: startup.log.json, level: startup.log.level.clone(), colour })?;

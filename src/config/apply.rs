@@ -140,7 +140,9 @@ impl Control {
                 paths.push(&edit.path);
             }
         }
-        let locked: Vec<_> = paths.iter().map(|path| files::lock(path)).collect();
+        // The configuration file is locked already.
+        let others = paths.iter().filter(|path| ***path != self.sources.path());
+        let locked: Vec<_> = others.map(|path| files::lock(path)).collect();
         for path in &paths {
             if files::read(path).ok() != draft.before.get(*path).cloned().flatten() {
                 return Ok(Err(Moved::File));
@@ -152,8 +154,7 @@ impl Control {
             return Ok(Err(moved));
         }
         let mut replaced = Vec::with_capacity(paths.len());
-        for (path, locked) in paths.into_iter().zip(&locked) {
-            locked.sweep(path);
+        for path in paths {
             let text = draft.after.files.get(path).map(String::as_str).unwrap_or_default();
             replaced.push(
                 files::replace(path, text)
@@ -167,7 +168,6 @@ impl Control {
             // The sources say what they said before, so that nothing else would take the force out of the snapshot.
             self.release(state, &by);
         }
-        // Until here, so that the audit tells changes in the order in which they were written.
         drop(locked);
         self.lift(state);
         // Live first: a rollback does not wait for a disk. The caller's answer does.

@@ -27,6 +27,9 @@ pub struct Record {
     pub reason: String,
     /// Which source holds the number.
     pub source: String,
+    /// A fingerprint of salt and hash, by which users were dealt from then on. Not in records of other settings, or of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<String>,
     /// Hash of the record before; 64 zeros for the first.
     pub previous: String,
     /// sha256 over this record without this field.
@@ -87,10 +90,12 @@ impl Record {
             ("actor", self.actor.as_str().into()),
             ("reason", self.reason.as_str().into()),
             ("source", self.source.as_str().into()),
-            ("previous", self.previous.as_str().into()),
         ];
+        let buckets = self.buckets.iter().map(|buckets| ("buckets", buckets.as_str().into()));
+        let last = [("previous", self.previous.as_str().into())];
+        let fields = fields.into_iter().chain(buckets).chain(last);
         let object: serde_json::Map<_, _> =
-            fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            fields.map(|(name, value)| (name.to_owned(), value)).collect();
         let digest = Sha256::digest(serde_json::Value::Object(object).to_string());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -290,6 +295,11 @@ impl Audit {
     /// The newest `limit` records, oldest first.
     pub(crate) fn newest(&self, limit: usize) -> Vec<Record> {
         self.recent.iter().skip(self.recent.len().saturating_sub(limit)).cloned().collect()
+    }
+
+    /// By which salt and hash users were dealt last, as far as the file knows.
+    pub(crate) fn last_buckets(&self) -> Option<&str> {
+        self.recent.iter().rev().find_map(|record| record.buckets.as_deref())
     }
 
     /// What the file last said of the rollout.

@@ -35,51 +35,50 @@ pub(crate) fn stamp(path: &Path) -> Option<(u64, u64, u64, i64, i64)> {
     Some((m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec()))
 }
 
-/// How long another process may take to change a file: it reads, compares and renames.
+/// How long another process may take to change a file.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Held from the comparison of a file to its replacement, so that of two processes that change it the second sees what the first wrote.
-/// The system lets go of it when the process ends, however that ends.
+/// Held while a file is read, compared and replaced and the change recorded, so that of two processes that change it the second sees all
+/// that the first did. The system lets go of it when the process ends, however that ends.
 pub(crate) struct Locked {
     /// `None`: there is no file yet, or it can't be locked.
-    file: Option<File>,
+    _file: Option<File>,
 }
 
-/// Locks a file against other processes that change it through [`replace`]. One that holds it for too long is not waited for: a roll
-/// back must not depend on it.
+/// Locks a file against other processes that change it through [`replace`], and takes away what they left beside it when they were
+/// killed in the middle. One that holds it for too long is not waited for: a roll back must not depend on it.
 pub(crate) fn lock(path: &Path) -> Locked {
     loop {
-        let Ok(file) = file::open(path) else { return Locked { file: None } };
+        let Ok(file) = file::open(path) else { return Locked { _file: None } };
         if let Err(error) = file::lock(&file, PATIENCE) {
             tracing::warn!(file = %path.display(), %error, "going on without a lock");
-            return Locked { file: None };
+            return Locked { _file: None };
         }
         let id = |m: fs::Metadata| (m.dev(), m.ino());
         // Replaced while it was waited for: the lock is on a file that is nowhere any more.
         match (file.metadata().map(id), fs::metadata(path).map(id)) {
             (Ok(locked), Ok(there)) if locked != there => {}
-            _ => return Locked { file: Some(file) },
+            _ => {
+                sweep(path);
+                return Locked { _file: Some(file) };
+            }
         }
     }
 }
 
-impl Locked {
-    /// Takes away what processes left beside the file when they were killed in the middle of a change.
-    pub(crate) fn sweep(&self, path: &Path) {
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let Some(folder) = target.parent().filter(|_| self.file.is_some()) else { return };
-        let left = left_beside(&target);
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&left))
-        {
-            tracing::info!(file = %entry.path().display(), "taking away what a killed process left");
-            // Best effort: it is in nobody's way.
-            _ = fs::remove_file(entry.path());
-        }
+fn sweep(path: &Path) {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let Some(folder) = target.parent() else { return };
+    let left = left_beside(&target);
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&left)) {
+        tracing::info!(file = %entry.path().display(), "taking away what a killed process left");
+        // Best effort: it is in nobody's way.
+        _ = fs::remove_file(entry.path());
     }
 }
 
-/// A file that was replaced and may not survive a power cut yet.
+/// A file that was replaced and may not survive a power cut yet. While it is held, the new file is locked as the old one was.
 #[must_use = "the change is not on the disk before `sync`"]
 pub(crate) struct Replaced {
     file: File,
@@ -170,6 +169,9 @@ fn write_beside(target: &Path, beside: &Path, text: &str) -> io::Result<File> {
         }
     }
     file.write_all(text.as_bytes())?;
+    // Whoever finds it after the rename waits until the change is recorded. Nobody else has it yet, so that this never waits; a file
+    // system without locks has none to lose.
+    _ = file.try_lock();
     Ok(file)
 }
 

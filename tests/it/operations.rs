@@ -166,7 +166,8 @@ async fn survives(desk: &Desk, name: &str, good: impl Fn(u8) -> String) {
         .await;
         ask(&process).await.served_by(side);
         let metrics = process.ask_admin("GET", "/metrics", "").await.text();
-        assert!(metrics.contains("\ncutover_config_faults 1\n"), "{what}");
+        let count = metrics.lines().find_map(|line| line.strip_prefix("cutover_config_faults "));
+        assert!(count.unwrap().parse::<f64>().unwrap() > 0.0, "{what}");
         let log = process.output();
         assert!(
             log.lines().any(|line| line.contains("refused") && line.contains(complaint)),
@@ -312,29 +313,34 @@ async fn editors_that_meet_lose_nothing_silently() {
     let desk = Desk::new(&[("rollout.percentage", "0")]).await;
     let process = Process::serve(desk.folder.path()).await;
     let url = format!("http://{}", process.admin);
-    let commands: Vec<_> = (1..=10)
-        .map(|n| {
-            let (number, reason) = (n.to_string(), format!("cli {n}"));
-            let mut command = desk.command(&["rollout", "set", &number, "--reason", &reason]);
-            (reason, command.env("CUTOVER_ADMIN_URL", &url).spawn().unwrap())
-        })
-        .collect();
+    let set = |n: u8| {
+        let (number, reason) = (n.to_string(), format!("cli {n}"));
+        let mut command = desk.command(&["rollout", "set", &number, "--reason", &reason]);
+        (reason, command.env("CUTOVER_ADMIN_URL", &url).spawn().unwrap())
+    };
     let (mut done, mut refused) = (BTreeSet::new(), BTreeSet::new());
-    for n in 11..=30 {
-        let reason = format!("api {n}");
-        let change = format!("{{\"percentage\":{n},\"reason\":\"{reason}\"}}");
-        let answer = process.ask_admin("PUT", "/rollout", &change).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        done.insert(reason);
-    }
-    for (reason, command) in commands {
+    let mut ends = |(reason, command): (String, std::process::Child)| {
         let ended = command.wait_with_output().unwrap();
         match ended.status.code() {
             Some(0) => done.insert(reason),
             Some(3) => refused.insert(reason),
             _ => panic!("{}", said(&ended)),
         };
+    };
+    let two = [set(1), set(2)];
+    two.into_iter().for_each(&mut ends);
+    let commands: Vec<_> = (3..=10).map(set).collect();
+    let mut by_api = BTreeSet::new();
+    for n in 11..=30 {
+        let reason = format!("api {n}");
+        let change = format!("{{\"percentage\":{n},\"reason\":\"{reason}\"}}");
+        let answer = process.ask_admin("PUT", "/rollout", &change).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        by_api.insert(reason);
     }
+    commands.into_iter().for_each(&mut ends);
+    assert!(!done.is_empty(), "of two that meet one is made");
+    done.append(&mut by_api);
     let last = accounts(&desk, &done, &refused);
     assert_eq!(process.status().await["percentage"].to_string(), last);
     assert!(desk.read("config.toml").contains(&format!("rollout.percentage = {last}\n")));
@@ -551,7 +557,10 @@ async fn history_verify_names_the_break_and_what_is_missing_at_the_end() {
     }
     // The proxy's own address, which the settings say: only then its memory is compared with this file.
     let text = desk.read("config.toml");
-    let named = text.replace("\"127.0.0.1:0\"", &format!("\"{}\"", process.admin));
+    let named = text.replace(
+        "admin.listen = \"127.0.0.1:0\"",
+        &format!("admin.listen = \"{}\"", process.admin),
+    );
     fs::write(desk.path("here.toml"), &named).unwrap();
     let history = ["rollout", "history", "--verify", "--config", "here.toml"];
     let whole = desk.run(&history);
@@ -575,4 +584,46 @@ async fn history_verify_names_the_break_and_what_is_missing_at_the_end() {
         assert!(report["fault"].as_str().unwrap().contains(want), "{report}");
     }
     within("the proxy", ask(&process)).await.served_by(Side::Old);
+}
+
+/// Other buckets would move users at random: that is refused while the proxy runs, and must not come by a restart either.
+#[tokio::test]
+async fn a_salt_that_was_changed_while_nothing_ran_is_refused_at_the_start() {
+    let desk = Desk::new(&[("rollout.percentage", "0")]).await;
+    let mut process = Process::serve(desk.folder.path()).await;
+    let change = "{\"percentage\":30,\"reason\":\"test\"}";
+    assert_eq!(process.ask_admin("PUT", "/rollout", change).await.status, 200);
+    process.terminate();
+    assert_eq!(process.ends().await.code(), Some(0));
+    let good = desk.read("config.toml");
+    let other = good.replace("\"cutover\"", "\"another\"");
+    assert_ne!(good, other);
+    let refuses = || {
+        let ended = serving(desk.folder.path()).output().unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{}", said(&ended));
+        assert!(said(&ended).contains("users would change sides at random"), "{}", said(&ended));
+    };
+    desk.put("config.toml", &other);
+    refuses();
+    // A command that writes to the file does not make it right, and an abort works all the same.
+    assert_eq!(desk.run(&["rollout", "set", "40", "--reason", "x"]).status.code(), Some(0));
+    refuses();
+    let starts = async |text: &str| {
+        desk.put("config.toml", text);
+        let mut process = Process::serve(desk.folder.path()).await;
+        process.terminate();
+        assert_eq!(process.ends().await.code(), Some(0));
+    };
+    starts(&good).await;
+    // With leave; and from then on they are the ones that count.
+    starts(&format!("{other}rollout.allow_reshuffle = true\n")).await;
+    starts(&other).await;
+    desk.put("config.toml", &good);
+    refuses();
+    // With nobody on new there is nobody to move.
+    starts(&good.replace("percentage = 30\n", "percentage = 0\n")).await;
+    starts(&good).await;
+    let abort = desk.run(&["rollout", "abort"]);
+    assert_eq!(abort.status.code(), Some(0), "{}", said(&abort));
+    desk.audit();
 }

@@ -247,7 +247,7 @@ impl Held {
 async fn sockets_that_are_handed_in_outlive_every_process() {
     let (place, held) = (Place::new().await, Held::new());
     // What the settings say of addresses does not count.
-    let settings = place.settings("127.0.0.1:1", "127.0.0.1:1");
+    let settings = place.settings("127.0.0.1:1", "127.0.0.1:2");
     let manager = UnixDatagram::bind(settings.path().join("notify")).unwrap();
     let hears = || {
         let mut bytes = [0; 64];

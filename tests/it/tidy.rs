@@ -88,7 +88,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// `cli` is the operator's end: it may use all but the phases themselves.
 const CLI_IMPORTS: &[&str] =
-    &["admin", "app", "checks", "config", "decide", "k8s", "observe", "outbound", "path"];
+    &["admin", "app", "checks", "config", "decide", "file", "k8s", "observe", "outbound", "path"];
 
 const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
 
