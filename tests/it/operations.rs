@@ -13,7 +13,7 @@ use cutover::side::Side;
 use tempfile::TempDir;
 
 use crate::support::conn::{Answer, Conn};
-use crate::support::process::{Process, serving};
+use crate::support::process::{Process, ended, serving};
 use crate::support::upstream::Upstream;
 use crate::support::world::{ANON_OLD, World, token};
 use crate::support::{eventually, within};
@@ -75,7 +75,7 @@ impl Desk {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        ended(&mut self.command(arguments))
     }
 
     /// What a process left beside the files.
@@ -123,8 +123,10 @@ fn fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// What may stand where a file was: how it comes there, and what is said of it.
-const REPLACEMENTS: [(&str, fn(&Path), &str); 9] = [
+/// What may stand where a file was, how it comes there, and what is said of it.
+type Replacement = (&'static str, fn(&Path), &'static str);
+
+const REPLACEMENTS: [Replacement; 9] = [
     ("nothing", |_| (), "No such file"),
     ("a directory", |path| fs::create_dir(path).unwrap(), "it is no file but a directory"),
     ("a FIFO", fifo, "it is no file but a FIFO"),
@@ -141,11 +143,16 @@ const REPLACEMENTS: [(&str, fn(&Path), &str); 9] = [
         "a file that nobody may read",
         |path| {
             fs::write(path, "# closed\n").unwrap();
-            fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o0)).unwrap();
         },
         "Permission denied",
     ),
 ];
+
+#[expect(clippy::print_stdout, reason = "figures, for whoever asks for them")]
+fn print(figures: &str) {
+    println!("{figures}");
+}
 
 /// Puts everything in place of `name`, and each time something good again.
 async fn survives(desk: &Desk, name: &str, good: impl Fn(u8) -> String) {
@@ -186,7 +193,7 @@ async fn survives(desk: &Desk, name: &str, good: impl Fn(u8) -> String) {
         })
         .await;
         ask(&process).await.served_by(side);
-        println!("{name}, {what}: reported, and mended, in {:?}", begun.elapsed());
+        print(&format!("{name}, {what}: reported, and mended, in {:?}", begun.elapsed()));
     }
     assert_eq!(desk.left_over(), [""; 0]);
 }
@@ -258,7 +265,10 @@ async fn files_of_any_age_are_taken() {
     let desk = Desk::new(&[("rollout.percentage", "0")]).await;
     let text = desk.read("config.toml");
     let process = Process::serve(desk.folder.path()).await;
-    let (year, now) = (Duration::from_secs(365 * 86_400), std::time::SystemTime::now());
+    let (year, now) = (
+        Duration::from_secs(365 * 86_400),
+        fs::metadata(desk.path("config.toml")).unwrap().modified().unwrap(),
+    );
     for (n, time) in [now - 50 * year, now + 70 * year, now - year, now].into_iter().enumerate() {
         let n = n + 1;
         let good = text.replace("rollout.percentage = 0\n", &format!("rollout.percentage = {n}\n"));
@@ -599,9 +609,10 @@ async fn a_salt_that_was_changed_while_nothing_ran_is_refused_at_the_start() {
     let other = good.replace("\"cutover\"", "\"another\"");
     assert_ne!(good, other);
     let refuses = || {
-        let ended = serving(desk.folder.path()).output().unwrap();
-        assert_eq!(ended.status.code(), Some(2), "{}", said(&ended));
-        assert!(said(&ended).contains("users would change sides at random"), "{}", said(&ended));
+        let refused = ended(&mut serving(desk.folder.path()));
+        assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+        let said = said(&refused);
+        assert!(said.contains("users would change sides at random"), "{said}");
     };
     desk.put("config.toml", &other);
     refuses();

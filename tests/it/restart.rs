@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::support::conn::Conn;
-use crate::support::process::{Process, serving};
+use crate::support::process::{Process, ended, serving};
 use crate::support::upstream::Upstream;
 use crate::support::world::{ANON_OLD, World};
 use crate::support::{eventually, within};
@@ -109,6 +109,7 @@ impl Load {
     }
 
     /// Ends it; nothing may have failed.
+    #[expect(clippy::print_stdout, reason = "figures, for whoever asks for them")]
     async fn ends(self, what: &str) {
         self.stop.send_replace(true);
         for client in self.clients {
@@ -193,17 +194,17 @@ async fn a_second_process_started_by_mistake_gets_no_client() {
         ("127.0.0.1:0".to_owned(), first.admin.to_string()),
     ] {
         let settings = place.settings(&listen, &admin);
-        let ended = serving(settings.path()).output().unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-        assert_eq!(ended.status.code(), Some(1), "{said}");
+        let output = ended(&mut serving(settings.path()));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("in use") && said.contains("--take-over"), "{said}");
     }
     ask(first.address).await.unwrap();
     let strange = TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = place.settings(&strange.local_addr().unwrap().to_string(), "127.0.0.1:0");
-    let ended = serving(settings.path()).arg("--take-over").output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let output = ended(serving(settings.path()).arg("--take-over"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("another program has it"), "{said}");
 }
 
@@ -277,4 +278,41 @@ async fn sockets_that_are_handed_in_outlive_every_process() {
         load.goes_on().await;
     }
     load.ends("handed in, 4 restarts side by side and 2 one after the other").await;
+}
+
+/// The units that are shipped hand the sockets in by the names that are asked for, and start what there is.
+#[test]
+fn the_units_fit_the_program() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/systemd");
+    let mut sockets = Vec::new();
+    let mut services = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let values = |key: &str| -> Vec<String> {
+            let start = format!("{key}=");
+            text.lines().filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
+        };
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with(".socket") {
+            let [known] = &values("FileDescriptorName")[..] else { panic!("{name}") };
+            assert!(["listen", "tls.listen", "admin.listen"].contains(&known.as_str()), "{known}");
+            assert_eq!(values("Service"), ["cutover@a.service"]);
+            sockets.push(name);
+        } else {
+            assert_eq!(values("Type"), ["notify"], "{name}");
+            let [start] = &values("ExecStart")[..] else { panic!("{name}") };
+            assert!(start.contains("/cutover serve --config "), "{start}");
+            services.push((name, values("Sockets").join(" ")));
+        }
+    }
+    sockets.sort();
+    services.sort();
+    let names: Vec<_> = services.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["cutover.service", "cutover@.service"]);
+    for (name, named) in &services {
+        let mut named: Vec<_> = named.split(' ').collect();
+        named.sort_unstable();
+        assert_eq!(named, sockets, "{name}");
+    }
 }

@@ -145,6 +145,40 @@ fn without_a_file_the_memory_keeps_the_newest() {
     assert!(!home.path(FILE).exists());
 }
 
+/// Between another process's reading and its renaming nothing may be written that it does not know of.
+#[test]
+fn a_change_waits_for_the_one_that_another_process_makes() {
+    let home = Home::new(GOOD);
+    let control = home.start();
+    let other = crate::config::files::lock(&home.path("config.toml"));
+    let changing = std::thread::spawn(move || control.apply(&set("20")));
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_millis(50) {
+        assert!(!changing.is_finished(), "it did not wait");
+        std::thread::yield_now();
+    }
+    home.rename_over("config.toml", &format!("{GOOD}force = \"old\"\n"));
+    drop(other);
+    let refused = changing.join().unwrap();
+    assert!(matches!(refused, Err(crate::config::live::Refused::Forced { .. })), "{refused:?}");
+}
+
+/// One that hangs must not keep a roll back from being written.
+#[test]
+fn a_process_that_never_lets_go_is_not_waited_for() {
+    let home = Home::new(GOOD);
+    let control = home.start();
+    let hung = crate::config::files::lock(&home.path("config.toml"));
+    let audit = fs::File::create(home.path(FILE)).unwrap();
+    audit.lock().unwrap();
+    assert_eq!(control.apply(&set("0")).unwrap().percentage, percent("0"));
+    assert!(control.warnings().join("\n").contains("audit file"), "{:?}", control.warnings());
+    drop((hung, audit));
+    control.apply(&set("5")).unwrap();
+    assert_eq!(verify(&home.read(FILE)), Ok(Verified { records: 2, torn: false }));
+    assert!(control.warnings().is_empty(), "{:?}", control.warnings());
+}
+
 #[test]
 fn two_processes_can_share_a_file() {
     let home = Home::new(GOOD);

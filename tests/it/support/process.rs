@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use std::io::{BufRead, BufReader, Read};
 
 use super::conn::{Answer, Conn};
-use super::eventually;
+use super::{PATIENCE, eventually};
 
 /// `cutover serve`, running.
 pub struct Process {
@@ -93,6 +94,20 @@ impl Process {
             .await;
         self.child.wait().unwrap()
     }
+}
+
+/// Runs a command that has to end by itself. One that goes on is ended, and the test fails.
+pub fn ended(command: &mut Command) -> Output {
+    let mut child = command.spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("it goes on: {command:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
 }
 
 /// The command that serves with the settings in a folder, in an empty environment.
