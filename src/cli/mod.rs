@@ -9,6 +9,7 @@ mod doctor;
 mod environment;
 mod explain;
 mod plan;
+mod ready;
 mod rollout;
 mod screen;
 mod serve;
@@ -51,6 +52,8 @@ enum Verb {
     Explain(explain::Arguments),
     /// Write the SQL that moves new's tables and functions to where the map says (needs old's database URL)
     Plan(plan::Arguments),
+    /// May the old project be switched off? Exit 0 if nothing that can be seen speaks against it
+    Ready(ready::Arguments),
     /// Show or change the percentage, live
     #[command(subcommand)]
     Rollout(rollout::Verb),
@@ -125,6 +128,7 @@ fn run(verb: Verb, mut context: Context<'_>) -> Exit {
         Verb::Doctor(arguments) => doctor::run(arguments, &mut context),
         Verb::Explain(arguments) => explain::run(arguments, &mut context),
         Verb::Plan(arguments) => plan::run(arguments, &mut context),
+        Verb::Ready(arguments) => ready::run(&arguments, &mut context),
         Verb::Rollout(verb) => rollout::run(verb, &mut context),
         Verb::Verify(arguments) => verify::run(arguments, &mut context),
     };

@@ -46,6 +46,8 @@ mod operations;
 mod pages;
 /// HTTP as such: what must arrive as it was sent.
 mod protocol;
+/// `cutover ready`: is old needed any more?
+mod ready;
 /// Realtime: sockets that end at the proxy.
 mod realtime;
 /// PostgREST through the proxy.

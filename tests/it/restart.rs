@@ -283,7 +283,7 @@ async fn sockets_that_are_handed_in_outlive_every_process() {
 /// The units that are shipped hand the sockets in by the names that are asked for, and start what there is.
 #[test]
 fn the_units_fit_the_program() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/systemd");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
     let mut sockets = Vec::new();
     let mut services = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {

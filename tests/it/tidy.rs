@@ -129,6 +129,7 @@ const PURE: &[&str] = &[
     "src/checks/plan/grants.rs",
     "src/checks/plan/moves.rs",
     "src/checks/quote.rs",
+    "src/checks/ready.rs",
     "src/checks/plan/realtime.rs",
     "src/checks/plan/step.rs",
     "src/checks/plan/tables.rs",
