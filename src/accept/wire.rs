@@ -216,6 +216,7 @@ impl Watchdog {
             let stage = *end.borrow_and_update();
             self.step.set(self.look(Instant::now(), stage));
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(self.step.get()) => {}
                 () = self.sooner.notified() => {}
                 _further = end.wait_for(|now| *now > stage), if stage < Stage::Stopping => {}

@@ -3,6 +3,8 @@
 mod doors;
 mod jwks;
 mod manager;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::io::{self, IsTerminal};

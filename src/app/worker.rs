@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
 use tower::{ServiceBuilder, service_fn};
 
-use crate::accept::connection::{Terms, serve_plain, serve_tls};
+use crate::accept::connection::{Answers, Terms, serve_plain, serve_tls};
 use crate::accept::listener::{Place, accept_all};
 use crate::accept::tls::Certificate;
 use crate::accept::wire::{Stage, Watchdog, Wire};
 use crate::http1::incoming::Incoming;
+use crate::http1::stream::Stream;
 use crate::observe::{Counter, Gauge, Shard};
 use crate::path::layers::CatchPanic;
 use crate::path::worker::{Shared, Worker};
@@ -59,21 +60,43 @@ impl Seat {
     }
 
     async fn serve(self) {
-        let Self { shared, shard, plain, tls, open, mut end, drain_timeout } = self;
+        let Self { shared, shard, plain, tls, open, end, drain_timeout } = self;
+        let ending = end.clone();
+        let doors = |door: &dyn Fn(Option<Arc<Certificate>>) -> Door| {
+            let mut accepting = accept(plain, door(None), &ending);
+            if let Some((sockets, certificate)) = tls {
+                accepting.extend(accept(sockets, door(Some(certificate)), &ending));
+            }
+            accepting
+        };
+        House { shared, shard, open, end, drain_timeout }.serve(doors).await;
+    }
+}
+
+/// What a worker serves in, whatever its doors are.
+pub(super) struct House {
+    pub(super) shared: Shared,
+    pub(super) shard: Arc<Shard>,
+    pub(super) open: Arc<AtomicUsize>,
+    pub(super) end: watch::Receiver<Stage>,
+    pub(super) drain_timeout: Duration,
+}
+
+impl House {
+    /// Serves who comes in by the doors, until the drain has ended. `doors` begins to accept; what it begins ends with the last stage.
+    pub(super) async fn serve(
+        self,
+        doors: impl FnOnce(&dyn Fn(Option<Arc<Certificate>>) -> Door) -> Vec<JoinHandle<()>>,
+    ) {
+        let Self { shared, shard, open, mut end, drain_timeout } = self;
         let (worker, mut ended) = Worker::new(shared, shard);
         let watchdog = Rc::new(Watchdog::default());
-        let door = |certificate| {
-            Rc::new(Door {
-                worker: Rc::clone(&worker),
-                open: Arc::clone(&open),
-                watchdog: Rc::clone(&watchdog),
-                certificate,
-            })
-        };
-        let mut accepting = accept(plain, &door(None), &end);
-        if let Some((sockets, certificate)) = tls {
-            accepting.extend(accept(sockets, &door(Some(certificate)), &end));
-        }
+        let accepting = doors(&|certificate| Door {
+            worker: Rc::clone(&worker),
+            open: Arc::clone(&open),
+            watchdog: Rc::clone(&watchdog),
+            certificate,
+        });
         // It outlives the doors: who is in is told of the stop by it.
         let (dog, told) = (Rc::clone(&watchdog), end.clone());
         let _watching = tokio::task::spawn_local(async move { dog.run(told).await });
@@ -92,7 +115,7 @@ impl Seat {
 }
 
 /// Where connections come in.
-struct Door {
+pub(super) struct Door {
     worker: Rc<Worker>,
     open: Arc<AtomicUsize>,
     watchdog: Rc<Watchdog>,
@@ -101,10 +124,10 @@ struct Door {
 }
 
 /// Accepts connections in the background, as long as the sockets say.
-fn accept(from: Sockets, door: &Rc<Door>, end: &watch::Receiver<Stage>) -> Vec<JoinHandle<()>> {
-    let Sockets { sockets, until } = from;
+fn accept(from: Sockets, door: Door, end: &watch::Receiver<Stage>) -> Vec<JoinHandle<()>> {
+    let (Sockets { sockets, until }, door) = (from, Rc::new(door));
     let accept = |socket| {
-        let (door, mut end) = (Rc::clone(door), end.clone());
+        let (door, mut end) = (Rc::clone(&door), end.clone());
         tokio::task::spawn_local(async move {
             let socket = match tokio::net::TcpListener::from_std(socket) {
                 Ok(socket) => socket,
@@ -113,7 +136,7 @@ fn accept(from: Sockets, door: &Rc<Door>, end: &watch::Receiver<Stage>) -> Vec<J
             tokio::select! {
                 // In this order: what waits when the end comes is accepted, because closing the socket would reset it.
                 biased;
-                () = accept_all(socket, |stream, peer| connect(&door, stream, peer)) => {}
+                () = accept_all(socket, |stream, peer| door.connect(stream, peer)) => {}
                 _ends = end.wait_for(|stage| *stage >= until) => {}
             }
         })
@@ -128,40 +151,53 @@ async fn sweep(worker: Rc<Worker>) {
     }
 }
 
-/// Begins to serve a connection.
-fn connect(door: &Door, stream: TcpStream, peer: SocketAddr) {
-    let Door { worker, open, certificate, .. } = door;
-    let place = Place::take(open);
-    let limits = worker.snapshot().accept.limits;
-    if place.before() >= limits.connections + ANSWERED_BEYOND_LIMIT {
-        worker.shard.error(crate::observe::ErrorCode::TooManyConnections, None);
-        return;
-    }
-    let is_refused = place.before() >= limits.connections;
-    let terms = Terms { limits, is_refused };
-    worker.shard.count(Counter::ClientConnected);
-    let held = worker.shard.hold(Gauge::ClientConnections);
-    let wire = Rc::new(Wire::new(&limits));
-    door.watchdog.watch(&wire);
-    let client = Rc::new(Client {
-        wire: Rc::clone(&wire),
-        peer: peer.ip(),
-        is_secure: certificate.is_some(),
-        place: (place, held),
-    });
-    let serving = Rc::clone(worker);
-    let service = ServiceBuilder::new().layer(CatchPanic).service(service_fn(
-        move |request: Request<Incoming>| handle(Rc::clone(&serving), Rc::clone(&client), request),
-    ));
-    let server = certificate.as_ref().map(|certificate| certificate.server_config());
-    tokio::task::spawn_local(async move {
-        match server {
-            None => serve_plain(stream, wire, terms, service).await,
-            Some(server) => {
-                if let Err(error) = serve_tls(stream, server, wire, terms, service).await {
-                    tracing::debug!(%error, "no TLS handshake");
+impl Door {
+    /// Begins to serve a connection.
+    fn connect(&self, stream: TcpStream, peer: SocketAddr) {
+        let Some((wire, terms, service)) = self.admit(peer) else { return };
+        let server = self.certificate.as_ref().map(|certificate| certificate.server_config());
+        tokio::task::spawn_local(async move {
+            match server {
+                None => serve_plain(Stream::Plain(stream), wire, terms, service).await,
+                Some(server) => {
+                    if let Err(error) = serve_tls(stream, server, wire, terms, service).await {
+                        tracing::debug!(%error, "no TLS handshake");
+                    }
                 }
             }
+        });
+    }
+
+    /// What a connection is served with; `None` for one that gets no answer.
+    pub(super) fn admit(
+        &self,
+        peer: SocketAddr,
+    ) -> Option<(Rc<Wire>, Terms, impl Answers + use<>)> {
+        let Self { worker, open, certificate, .. } = self;
+        let place = Place::take(open);
+        let limits = worker.snapshot().accept.limits;
+        if place.before() >= limits.connections + ANSWERED_BEYOND_LIMIT {
+            worker.shard.error(crate::observe::ErrorCode::TooManyConnections, None);
+            return None;
         }
-    });
+        let is_refused = place.before() >= limits.connections;
+        let terms = Terms { limits, is_refused };
+        worker.shard.count(Counter::ClientConnected);
+        let held = worker.shard.hold(Gauge::ClientConnections);
+        let wire = Rc::new(Wire::new(&limits));
+        self.watchdog.watch(&wire);
+        let client = Rc::new(Client {
+            wire: Rc::clone(&wire),
+            peer: peer.ip(),
+            is_secure: certificate.is_some(),
+            place: (place, held),
+        });
+        let serving = Rc::clone(worker);
+        let service = ServiceBuilder::new().layer(CatchPanic).service(service_fn(
+            move |request: Request<Incoming>| {
+                handle(Rc::clone(&serving), Rc::clone(&client), request)
+            },
+        ));
+        Some((wire, terms, service))
+    }
 }
