@@ -168,10 +168,10 @@ fn proxy(settings: &Snapshot, status: &Value) -> Vec<Finding> {
     }
     let percentage = settings.decide.percentage.to_string();
     let force = settings.decide.force.map(Side::as_str);
-    if status["percentage"].to_string() != percentage || status["force"].as_str() != force {
+    let served = status["percentage"].to_string();
+    if served != percentage || status["force"].as_str() != force {
         let seen = format!(
-            "it serves {} %, force {}; the settings here say {percentage} %, force {}",
-            status["percentage"],
+            "it serves {served} %, force {}; the settings here say {percentage} %, force {}",
             status["force"].as_str().unwrap_or("none"),
             force.unwrap_or("none")
         );

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use tokio::io::duplex;
+use tokio::io::{DuplexStream, duplex};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, sleep, timeout};
@@ -302,6 +302,24 @@ impl Play {
     }
 }
 
+/// A door's part: whoever knocks is let in, until the stop.
+async fn lets_in(
+    door: super::worker::Door,
+    mut knocking: mpsc::UnboundedReceiver<DuplexStream>,
+    mut ending: watch::Receiver<End>,
+) {
+    loop {
+        let io = tokio::select! {
+            biased;
+            Some(io) = knocking.recv() => io,
+            _stopping = ending.wait_for(|stage| *stage == End::Stopping) => return,
+        };
+        if let Some((wire, terms, service)) = door.admit(SocketAddr::from(PEER)) {
+            tokio::task::spawn_local(serve_plain(Stream::Memory(io), wire, terms, service));
+        }
+    }
+}
+
 /// One play, on this thread; answers what happened.
 fn play(seed: u64, folder: &Path) -> (Vec<String>, Vec<String>, usize) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -320,7 +338,7 @@ fn play(seed: u64, folder: &Path) -> (Vec<String>, Vec<String>, usize) {
     let stage = LocalSet::new().block_on(&runtime, async {
         let stage = Rc::new(Stage::new());
         call_sides(&stage, dice.random());
-        let (door, mut knocking) = mpsc::unbounded_channel();
+        let (door, knocking) = mpsc::unbounded_channel();
         let (drain, drained) = watch::channel(false);
         let (end, ending) = watch::channel(End::default());
         let shared = Shared {
@@ -345,21 +363,7 @@ fn play(seed: u64, folder: &Path) -> (Vec<String>, Vec<String>, usize) {
             // As on a worker's thread: what is left when the drain is over goes with its tasks.
             let tasks = LocalSet::new();
             let serving = house.serve(|door| {
-                let door = door(None);
-                let mut ending = ending.clone();
-                vec![tokio::task::spawn_local(async move {
-                    loop {
-                        let io = tokio::select! {
-                            biased;
-                            Some(io) = knocking.recv() => io,
-                            _stopping = ending.wait_for(|stage| *stage == End::Stopping) => break,
-                        };
-                        if let Some((wire, terms, service)) = door.admit(SocketAddr::from(PEER)) {
-                            let serving = serve_plain(Stream::Memory(io), wire, terms, service);
-                            tokio::task::spawn_local(serving);
-                        }
-                    }
-                })]
+                vec![tokio::task::spawn_local(lets_in(door(None), knocking, ending))]
             });
             tasks.run_until(serving).await;
         });
