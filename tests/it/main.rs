@@ -45,13 +45,19 @@ mod live;
 mod models;
 /// What one client does to the others: nothing.
 mod neighbours;
+/// What happens to settings, and to the audit, at a bad hour.
+mod operations;
 mod pages;
 /// HTTP as such: what must arrive as it was sent.
 mod protocol;
+/// `cutover ready`: is old needed any more?
+mod ready;
 /// Realtime: sockets that end at the proxy.
 mod realtime;
 /// PostgREST through the proxy.
 mod rest;
+/// One process takes another's place.
+mod restart;
 /// Which paths are served, by whom; CORS.
 mod routes;
 /// What must not be seen anywhere.
