@@ -6,6 +6,7 @@
     clippy::expect_used,
     reason = "what can't be unwrapped here has failed"
 )]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures, and where it failed")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody uses this binary from outside")]
 
 /// World, upstreams, clients.
@@ -27,6 +28,10 @@ mod drain;
 mod exchange;
 /// When a side can't be reached, is slow, or breaks off.
 mod failure;
+/// Whatever a side does to a connection, at each point of an exchange.
+mod faults;
+/// Where a side speaks TLS: handshakes that fail.
+mod faults_tls;
 /// Heads and bodies that could be read in two ways.
 mod framing;
 /// Edge functions: names, owners.
