@@ -21,6 +21,7 @@ use crate::admin::{self, Lifecycle, Phase};
 use crate::config::live::{Control, Sources};
 use crate::config::startup::Startup;
 use crate::config::watch as watching;
+use crate::forward::names::Resolver;
 use crate::k8s;
 use crate::observe::Metrics;
 use crate::observe::log::{Dropped, Log, Options};
@@ -84,7 +85,7 @@ pub fn serve(sources: Sources) -> anyhow::Result<ExitCode> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let proxy = Proxy::start(control, &startup, log.dropped())?;
+    let proxy = Proxy::start(control, &startup, log.dropped(), Resolver::default())?;
     tracing::info!(listen = %proxy.address, admin = %proxy.admin_address, workers = startup.workers, "serving");
     proxy.background.block_on(stop_signal())?;
     tracing::info!("stopping: no new connections; requests in flight are finished");
@@ -103,7 +104,7 @@ async fn stop_signal() -> io::Result<()> {
 }
 
 impl Proxy {
-    /// Opens all listeners and starts all threads. With port 0 the system chooses; the addresses say what it chose.
+    /// Opens all listeners and starts all threads; `resolver` is asked for the projects' names. With port 0 the system chooses; the addresses say what it chose.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
@@ -111,6 +112,7 @@ impl Proxy {
         control: Arc<Control>,
         startup: &Startup,
         log_dropped: Dropped,
+        resolver: Resolver,
     ) -> Result<Self, StartError> {
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(BACKGROUND_THREADS)
@@ -145,6 +147,7 @@ impl Proxy {
             // Half of the time is left for the goodbyes themselves: a socket that is cut is not told to come back.
             stop_drain: startup.realtime_drain.min(startup.drain_timeout / 2),
             published: Arc::default(),
+            resolver,
         };
         let open = Arc::new(AtomicUsize::new(0));
         let mut tls_sockets = tls_sockets.into_iter();

@@ -11,6 +11,7 @@ use arc_swap::cache::Cache;
 use tokio::sync::{mpsc, watch};
 
 use super::published::PublishedKeys;
+use crate::forward::names::Resolver;
 use crate::forward::pool::Pool;
 use crate::identify::cache::TokenCache;
 use crate::observe::Shard;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub stop_drain: Duration,
     /// What both projects publish as their keys.
     pub published: Arc<PublishedKeys>,
+    /// Whom to ask for the addresses of the projects' names.
+    pub resolver: Resolver,
 }
 
 /// One worker's own.
@@ -80,7 +83,7 @@ impl Worker {
         let worker = Self {
             tokens: TokenCache::new(current.identify.cache_entries),
             exchanged: ExchangeCache::default(),
-            pool: Pool::new(Arc::clone(&shard)),
+            pool: Pool::new(Arc::clone(&shard), shared.resolver.clone()),
             bodies: Rc::default(),
             shared,
             shard,

@@ -44,6 +44,8 @@ mod keys;
 mod limits;
 /// Changes while requests are in flight.
 mod live;
+/// Names behind: addresses that change or lead nowhere, name servers that are away.
+mod names;
 /// What one client does to the others: nothing.
 mod neighbours;
 mod pages;
