@@ -30,6 +30,8 @@ mod exchange;
 mod failure;
 /// Whatever a side does to a connection, at each point of an exchange.
 mod faults;
+/// Where a side speaks HTTP/2: streams and connections that go wrong.
+mod faults_http2;
 /// Where a side speaks TLS: handshakes that fail.
 mod faults_tls;
 /// Heads and bodies that could be read in two ways.
