@@ -43,7 +43,7 @@ export async function startProject(processes, name, build, { rest = 'postrust', 
   await database.close();
 
   const { anon: [anonKey], service: [serviceKey] } = keys;
-  return { name, url: `http://127.0.0.1:${gatewayPort}`, anonKey, serviceKey, keys, signing, databaseUrl: database.url };
+  return { name, url: `http://127.0.0.1:${gatewayPort}`, anonKey, serviceKey, keys, signing, databaseUrl: database.url, crashDatabase: database.crash };
 }
 
 /** OLD, made by hand; its dump is what NEW is built from, and `made` is told of it before OLD's services are up. */
