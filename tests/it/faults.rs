@@ -167,7 +167,10 @@ impl Field {
         let request = [head.as_bytes(), body.unwrap_or_default()].concat();
         let (mut reader, mut writer) = self.world.raw().await.split();
         // A side may have answered, and the proxy closed, before all is sent.
-        let (answer, _sent) = tokio::join!(reader.answer_to(method), writer.try_send(request));
+        let asking = async { tokio::join!(reader.try_answer_to(method), writer.try_send(request)) };
+        let Some(answer) = within("an answer", asking).await.0 else {
+            return Got { status: 0, text: String::new(), is_whole: false };
+        };
         Got { status: answer.status, text: answer.text(), is_whole: answer.body.is_whole }
     }
 
