@@ -1,4 +1,4 @@
-//! The integration tests: one binary, one module per feature. All but `cli` and `tidy` run the proxy over real sockets
+//! The integration tests: one binary, one module per feature. All but `cli`, `models` and `tidy` run the proxy over real sockets
 //! against two recording upstreams (`support`).
 
 #![allow(
@@ -12,6 +12,8 @@
 /// World, upstreams, clients.
 mod support;
 
+/// Who gets in, and with what.
+mod access;
 /// The auth service: one owner, nothing sent twice.
 mod auth;
 /// The binary as an operator meets it.
@@ -46,6 +48,8 @@ mod keys;
 mod limits;
 /// Changes while requests are in flight.
 mod live;
+/// The fuzzers' workspace.
+mod models;
 /// Names behind: addresses that change or lead nowhere, name servers that are away.
 mod names;
 /// What one client does to the others: nothing.
@@ -61,6 +65,8 @@ mod rest;
 mod routes;
 /// What must not be seen anywhere.
 mod secrets;
+/// What docs/security.md promises, and by which test.
+mod security;
 /// Storage through the proxy.
 mod storage;
 /// Bodies that flow both ways, and what a client's leaving does.

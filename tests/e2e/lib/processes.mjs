@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { placeFor } from './said.mjs';
 import { until } from './until.mjs';
 
 const STOP_SECONDS = 10;
@@ -30,9 +31,9 @@ export class Processes {
     process.once('exit', () => this.killNow()); // the last resort, for process.exit() in the middle of things
   }
 
-  /** Starts a program with its output in `<dir>/<name>.log`. */
+  /** Starts a program with its output in `<dir>/<name>.log`; that of the program under test goes where it is kept, in a run of the suite. */
   start(name, command, args, options = {}) {
-    const logPath = join(this.dir, `${name}.log`);
+    const logPath = placeFor(command, this.dir, name) ?? join(this.dir, `${name}.log`);
     const log = openSync(logPath, 'a');
     // Detached from the terminal, so that Ctrl-C reaches this process alone, which then stops the others in order.
     const child = spawn(command, args, { stdio: ['ignore', log, log], detached: true, ...options });
