@@ -26,6 +26,7 @@ use crate::admin::{self, Lifecycle, Phase};
 use crate::config::live::{Control, Sources};
 use crate::config::startup::Startup;
 use crate::config::watch as watching;
+use crate::forward::names::Resolver;
 use crate::k8s;
 use crate::observe::Metrics;
 use crate::observe::log::{Dropped, Log, Options};
@@ -107,7 +108,7 @@ pub fn serve(sources: Sources, share: Share) -> anyhow::Result<ExitCode> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let proxy = Proxy::start_at(arrival, control, &startup, log.dropped())?;
+    let proxy = Proxy::start_at(arrival, control, &startup, log.dropped(), Resolver::default())?;
     tracing::info!(listen = %proxy.address, admin = %proxy.admin_address, workers = startup.workers, "serving");
     manager::tell(told.as_deref(), manager::READY);
     proxy.background.block_on(stop_signal())?;
@@ -128,7 +129,7 @@ async fn stop_signal() -> io::Result<()> {
 }
 
 impl Proxy {
-    /// Opens all listeners and starts all threads. With port 0 the system chooses; the addresses say what it chose.
+    /// Opens all listeners and starts all threads; `resolver` is asked for the projects' names. With port 0 the system chooses; the addresses say what it chose.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
@@ -136,8 +137,9 @@ impl Proxy {
         control: Arc<Control>,
         startup: &Startup,
         log_dropped: Dropped,
+        resolver: Resolver,
     ) -> Result<Self, StartError> {
-        Self::start_at(Arrival::default(), control, startup, log_dropped)
+        Self::start_at(Arrival::default(), control, startup, log_dropped, resolver)
     }
 
     /// The same with sockets that were handed in, or beside a process that is to be replaced.
@@ -149,6 +151,7 @@ impl Proxy {
         control: Arc<Control>,
         startup: &Startup,
         log_dropped: Dropped,
+        resolver: Resolver,
     ) -> Result<Self, StartError> {
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(BACKGROUND_THREADS)
@@ -178,6 +181,7 @@ impl Proxy {
             // Half of the time is left for the goodbyes themselves: a socket that is cut is not told to come back.
             stop_drain: startup.realtime_drain.min(startup.drain_timeout / 2),
             published: Arc::default(),
+            resolver,
         };
         let open = Arc::new(AtomicUsize::new(0));
         let (end, ending) = watch::channel(Stage::default());

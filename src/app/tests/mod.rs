@@ -34,6 +34,7 @@ use crate::accept::wire::Stage as End;
 use crate::chance;
 use crate::config::live::{Change, Control, Refused, Sources};
 use crate::forward::memory;
+use crate::forward::names::Resolver;
 use crate::http1::stream::Stream;
 use crate::observe::Metrics;
 use crate::path::worker::Shared;
@@ -350,6 +351,7 @@ fn play(seed: u64, folder: &Path) -> (Vec<String>, Vec<String>, usize) {
             socket_drain: startup.realtime_drain,
             stop_drain: startup.realtime_drain.min(startup.drain_timeout / 2),
             published: Arc::default(),
+            resolver: Resolver::default(),
         };
         let metrics = Metrics::counting(1, Arc::clone(control.counted()));
         let house = House {
