@@ -11,7 +11,6 @@ const SHORTEST = 12; // what is shorter stands by chance in any log
 const folder = () => process.env.CUTOVER_E2E_SAID;
 const admins = new Set(); // origins
 const told = new Set();
-let number = 0;
 
 /** From now on, in this process and those that it starts, what is said goes to this folder. */
 export function beginKeeping(path) {
@@ -21,8 +20,8 @@ export function beginKeeping(path) {
 
 export const isKeeping = () => Boolean(folder());
 
-/** A file that is kept to the end of the run. */
-const file = (name) => join(folder(), 'said', `${process.pid}-${(number += 1)}-${name}`);
+/** A file that is kept to the end of the run, for each process and kind of text. */
+const file = (name) => join(folder(), 'said', `${process.pid}-${name}`);
 
 /** Where a process of ours writes, if it is the program under test: the same place for each start of one name. */
 export function placeFor(command, dir, name) {
@@ -31,7 +30,7 @@ export function placeFor(command, dir, name) {
 
 /** Keeps what was said: by a command, on a page, in a file. */
 export function keep(name, ...texts) {
-  if (isKeeping()) appendFileSync(file(name), texts.filter(Boolean).join('\n'));
+  if (isKeeping()) appendFileSync(file(name), `${texts.filter(Boolean).join('\n')}\n`);
 }
 
 /** From now on these must not be in anything that is kept. */
