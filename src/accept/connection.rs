@@ -65,8 +65,8 @@ where
 }
 
 /// Serves a plain connection: HTTP/1.1, or HTTP/2 with prior knowledge.
-pub async fn serve_plain<S: Answers>(stream: TcpStream, wire: Rc<Wire>, terms: Terms, service: S) {
-    let mut link = Link::new(Stream::Plain(stream));
+pub async fn serve_plain<S: Answers>(stream: Stream, wire: Rc<Wire>, terms: Terms, service: S) {
+    let mut link = Link::new(stream);
     let spoken = match terms.is_refused {
         true => Ok(false),
         false => poll_fn(|cx| poll_preface(&mut link, &wire, cx)).await,

@@ -201,6 +201,7 @@ impl Watchdog {
             let is_stopping = *drain.borrow();
             self.step.set(self.look(Instant::now(), is_stopping));
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(self.step.get()) => {}
                 () = self.sooner.notified() => {}
                 _stop = drain.wait_for(|stop| *stop), if !is_stopping => {}

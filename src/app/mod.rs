@@ -1,6 +1,8 @@
 //! The composition root: from checked settings to listeners, workers and their end. The only place that knows every room.
 
 mod jwks;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::io::{self, IsTerminal};

@@ -11,11 +11,12 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, LocalSet};
 use tower::{ServiceBuilder, service_fn};
 
-use crate::accept::connection::{Terms, serve_plain, serve_tls};
+use crate::accept::connection::{Answers, Terms, serve_plain, serve_tls};
 use crate::accept::listener::{Place, accept_all};
 use crate::accept::tls::Certificate;
 use crate::accept::wire::{Watchdog, Wire};
 use crate::http1::incoming::Incoming;
+use crate::http1::stream::Stream;
 use crate::observe::{Counter, Gauge, Shard};
 use crate::path::layers::CatchPanic;
 use crate::path::worker::{Shared, Worker};
@@ -50,19 +51,41 @@ impl Seat {
 
     async fn serve(self) {
         let Self { shared, shard, socket, tls, open, drain_timeout } = self;
+        let doors = |door: &dyn Fn(Option<Arc<Certificate>>) -> Door| {
+            let mut accepting = vec![accept(socket, door(None))];
+            if let Some((socket, certificate)) = tls {
+                accepting.push(accept(socket, door(Some(certificate))));
+            }
+            accepting
+        };
+        House { shared, shard, open, drain_timeout }.serve(doors).await;
+    }
+}
+
+/// What a worker serves in, whatever its doors are.
+pub(super) struct House {
+    pub(super) shared: Shared,
+    pub(super) shard: Arc<Shard>,
+    pub(super) open: Arc<AtomicUsize>,
+    pub(super) drain_timeout: Duration,
+}
+
+impl House {
+    /// Serves who comes in by the doors, until the drain has ended. `doors` begins to accept.
+    pub(super) async fn serve(
+        self,
+        doors: impl FnOnce(&dyn Fn(Option<Arc<Certificate>>) -> Door) -> Vec<JoinHandle<()>>,
+    ) {
+        let Self { shared, shard, open, drain_timeout } = self;
         let mut drain = shared.drain.clone();
         let (worker, mut ended) = Worker::new(shared, shard);
         let watchdog = Rc::new(Watchdog::default());
-        let door = |certificate| Door {
+        let accepting = doors(&|certificate| Door {
             worker: Rc::clone(&worker),
             open: Arc::clone(&open),
             watchdog: Rc::clone(&watchdog),
             certificate,
-        };
-        let mut accepting = vec![accept(socket, door(None))];
-        if let Some((socket, certificate)) = tls {
-            accepting.push(accept(socket, door(Some(certificate))));
-        }
+        });
         // It outlives the doors: who is in is told of the stop by it.
         let drained = drain.clone();
         let _watching = tokio::task::spawn_local(async move { watchdog.run(drained).await });
@@ -81,7 +104,7 @@ impl Seat {
 }
 
 /// Where connections come in.
-struct Door {
+pub(super) struct Door {
     worker: Rc<Worker>,
     open: Arc<AtomicUsize>,
     watchdog: Rc<Watchdog>,
@@ -94,7 +117,7 @@ fn accept(socket: TcpListener, door: Door) -> JoinHandle<()> {
     tokio::task::spawn_local(async move {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => {
-                accept_all(socket, |stream, peer| connect(&door, stream, peer)).await;
+                accept_all(socket, |stream, peer| door.connect(stream, peer)).await;
             }
             Err(error) => tracing::error!(%error, "a worker can't listen"),
         }
@@ -108,40 +131,53 @@ async fn sweep(worker: Rc<Worker>) {
     }
 }
 
-/// Begins to serve a connection.
-fn connect(door: &Door, stream: TcpStream, peer: SocketAddr) {
-    let Door { worker, open, certificate, .. } = door;
-    let place = Place::take(open);
-    let limits = worker.snapshot().accept.limits;
-    if place.before() >= limits.connections + ANSWERED_BEYOND_LIMIT {
-        worker.shard.error(crate::observe::ErrorCode::TooManyConnections, None);
-        return;
-    }
-    let is_refused = place.before() >= limits.connections;
-    let terms = Terms { limits, is_refused };
-    worker.shard.count(Counter::ClientConnected);
-    let held = worker.shard.hold(Gauge::ClientConnections);
-    let wire = Rc::new(Wire::new(&limits));
-    door.watchdog.watch(&wire);
-    let client = Rc::new(Client {
-        wire: Rc::clone(&wire),
-        peer: peer.ip(),
-        is_secure: certificate.is_some(),
-        place: (place, held),
-    });
-    let serving = Rc::clone(worker);
-    let service = ServiceBuilder::new().layer(CatchPanic).service(service_fn(
-        move |request: Request<Incoming>| handle(Rc::clone(&serving), Rc::clone(&client), request),
-    ));
-    let server = certificate.as_ref().map(|certificate| certificate.server_config());
-    tokio::task::spawn_local(async move {
-        match server {
-            None => serve_plain(stream, wire, terms, service).await,
-            Some(server) => {
-                if let Err(error) = serve_tls(stream, server, wire, terms, service).await {
-                    tracing::debug!(%error, "no TLS handshake");
+impl Door {
+    /// Begins to serve a connection.
+    fn connect(&self, stream: TcpStream, peer: SocketAddr) {
+        let Some((wire, terms, service)) = self.admit(peer) else { return };
+        let server = self.certificate.as_ref().map(|certificate| certificate.server_config());
+        tokio::task::spawn_local(async move {
+            match server {
+                None => serve_plain(Stream::Plain(stream), wire, terms, service).await,
+                Some(server) => {
+                    if let Err(error) = serve_tls(stream, server, wire, terms, service).await {
+                        tracing::debug!(%error, "no TLS handshake");
+                    }
                 }
             }
+        });
+    }
+
+    /// What a connection is served with; `None` for one that gets no answer.
+    pub(super) fn admit(
+        &self,
+        peer: SocketAddr,
+    ) -> Option<(Rc<Wire>, Terms, impl Answers + use<>)> {
+        let Self { worker, open, certificate, .. } = self;
+        let place = Place::take(open);
+        let limits = worker.snapshot().accept.limits;
+        if place.before() >= limits.connections + ANSWERED_BEYOND_LIMIT {
+            worker.shard.error(crate::observe::ErrorCode::TooManyConnections, None);
+            return None;
         }
-    });
+        let is_refused = place.before() >= limits.connections;
+        let terms = Terms { limits, is_refused };
+        worker.shard.count(Counter::ClientConnected);
+        let held = worker.shard.hold(Gauge::ClientConnections);
+        let wire = Rc::new(Wire::new(&limits));
+        self.watchdog.watch(&wire);
+        let client = Rc::new(Client {
+            wire: Rc::clone(&wire),
+            peer: peer.ip(),
+            is_secure: certificate.is_some(),
+            place: (place, held),
+        });
+        let serving = Rc::clone(worker);
+        let service = ServiceBuilder::new().layer(CatchPanic).service(service_fn(
+            move |request: Request<Incoming>| {
+                handle(Rc::clone(&serving), Rc::clone(&client), request)
+            },
+        ));
+        Some((wire, terms, service))
+    }
 }

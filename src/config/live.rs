@@ -20,6 +20,7 @@ use super::startup::Startup;
 use super::state::{By, State, audit_file, changes, now, waiting_for_restart};
 use crate::counted::Names;
 use crate::decide::percentage::Percentage;
+use crate::live::Publisher;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
 
@@ -153,8 +154,7 @@ pub struct ReloadState {
 /// All its methods may touch files, and wait for each other: on an async runtime call them where blocking is allowed.
 pub struct Control {
     pub(super) sources: Sources,
-    live: Arc<ArcSwap<Snapshot>>,
-    epochs: watch::Sender<u64>,
+    published: Publisher<Snapshot>,
     /// Writes to the ConfigMap that are known of by other ways than the watch.
     pub(super) writes: AtomicU64,
     counted: Arc<Names>,
@@ -206,17 +206,16 @@ impl Control {
         };
         state.note_start(epoch);
         let warnings = state.all_warnings();
-        let live = Arc::new(ArcSwap::from_pointee(snapshot));
-        let epochs = watch::Sender::new(epoch);
+        let published = Publisher::new(snapshot, epoch);
         let writes = AtomicU64::new(0);
-        let control = Self { sources, live, epochs, writes, counted, state: Mutex::new(state) };
+        let control = Self { sources, published, writes, counted, state: Mutex::new(state) };
         Ok((Arc::new(control), built.startup, warnings))
     }
 
     /// The pointer that workers read.
     #[must_use]
     pub const fn live(&self) -> &Arc<ArcSwap<Snapshot>> {
-        &self.live
+        self.published.live()
     }
 
     /// The names under which tables and functions are counted, over all snapshots.
@@ -228,7 +227,7 @@ impl Control {
     /// Tells of each new snapshot, by its epoch: for those who have to act on a change before their next request.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.epochs.subscribe()
+        self.published.subscribe()
     }
 
     /// Reads all sources again. `Ok(true)` when a new snapshot was swapped in, `Ok(false)` when nothing differs.
@@ -273,16 +272,16 @@ impl Control {
             return Ok(false);
         }
         state.refuse_reshuffle(&loaded.merged)?;
-        let before = self.live.load().epoch;
+        let before = self.live().load().epoch;
         let changed = self.adopt(state, loaded, &By { actor, reason: "" });
         self.retry_version(state);
-        Ok(changed || self.live.load().epoch != before)
+        Ok(changed || self.live().load().epoch != before)
     }
 
     /// Swaps in what was loaded, if it differs from what runs.
     pub(super) fn adopt(&self, state: &mut State, loaded: Loaded, by: &By<'_>) -> bool {
         let Loaded { built, merged, file } = loaded;
-        let running = self.live.load();
+        let running = self.live().load();
         let mut changed = changes(&state.merged, &merged);
         for side in Side::ALL {
             let ca = |snapshot: &Snapshot| snapshot.forward.projects[side].ca_pem.clone();
@@ -327,8 +326,7 @@ impl Control {
     /// The one place where a snapshot becomes the live one.
     pub(super) fn swap(&self, snapshot: Arc<Snapshot>) {
         let epoch = snapshot.epoch;
-        self.live.store(snapshot);
-        self.epochs.send_replace(epoch);
+        self.published.publish(snapshot, epoch);
     }
 
     /// The number now.
@@ -338,7 +336,7 @@ impl Control {
     }
 
     pub(super) fn rollout_locked(&self, state: &State) -> RolloutState {
-        let snapshot = self.live.load();
+        let snapshot = self.live().load();
         RolloutState {
             epoch: snapshot.epoch,
             percentage: snapshot.decide.percentage,

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod configmap;
 pub mod edit;
 pub mod fault;
+pub mod fuzz;
 pub mod live;
 pub mod startup;
 pub mod watch;

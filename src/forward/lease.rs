@@ -2,14 +2,11 @@
 //! reads and writes it.
 
 use std::future::Future;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Settings;
@@ -84,26 +81,14 @@ impl Lease {
 }
 
 impl Kept {
-    /// Whether nothing has come of it, as far as is known without asking the system: the runtime knows the sockets that have something
-    /// to read, which is the end here or what nobody asked for.
+    /// Whether nothing has come of it, as far as is known without asking the system.
     pub(super) fn stands(&mut self) -> bool {
-        let mut byte = [0];
-        match self.lease.link.io_mut() {
-            Stream::Plain(stream) => stream
-                .try_read(&mut byte)
-                .is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock),
-            Stream::Tls(stream) => {
-                let mut cx = Context::from_waker(Waker::noop());
-                Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
-            }
-        }
+        self.lease.link.io_mut().is_quiet()
     }
 
     /// The same, and the system is asked.
     pub(super) fn really_stands(&self) -> bool {
-        let socket = SockRef::from(self.lease.link.io().tcp());
-        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
-        peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        self.lease.link.io().is_really_quiet()
     }
 }
 

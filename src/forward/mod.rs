@@ -5,6 +5,8 @@ pub mod error;
 mod exchange;
 pub mod frames;
 mod lease;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod pool;
 pub mod request_body;
 pub mod response_body;

@@ -1,4 +1,4 @@
-//! The integration tests: one binary, one module per feature. All but `cli` and `tidy` run the proxy over real sockets
+//! The integration tests: one binary, one module per feature. All but `cli`, `models` and `tidy` run the proxy over real sockets
 //! against two recording upstreams (`support`).
 
 #![allow(
@@ -41,6 +41,8 @@ mod keys;
 mod limits;
 /// Changes while requests are in flight.
 mod live;
+/// The fuzzers' workspace.
+mod models;
 /// What one client does to the others: nothing.
 mod neighbours;
 mod pages;

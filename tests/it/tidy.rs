@@ -5,14 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`, `counted`, `trace`) is everybody's. Rooms are in the order of
+/// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`, `counted`, `trace`, `chance`) is everybody's. Rooms are in the order of
 /// the path: imports point back along it, never forward.
 const IMPORTS: &[(&str, &[&str])] = &[
+    ("chance", &[]),
     ("counted", &[]),
     ("trace", &[]),
     ("side", &[]),
     ("route", &[]),
     ("secret", &[]),
+    ("sync", &[]),
+    // What is live: `config` publishes, workers look.
+    ("live", &["sync"]),
     ("local", &[]),
     ("outbound", &[]),
     ("http1", &[]),
@@ -36,12 +40,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "path",
         &[
             "accept", "identify", "tokens", "decide", "rewrite", "realtime", "forward", "restore",
-            "observe", "snapshot", "http1",
+            "observe", "snapshot", "http1", "live", "sync",
         ],
     ),
     (
         "config",
         &[
+            "live",
             "accept",
             "identify",
             "tokens",
@@ -88,7 +93,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const CLI_IMPORTS: &[&str] =
     &["admin", "app", "checks", "config", "decide", "k8s", "observe", "outbound", "path"];
 
-const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
+const VOCABULARY: [&str; 6] = ["side", "route", "secret", "counted", "trace", "chance"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
 const PURE: &[&str] = &[

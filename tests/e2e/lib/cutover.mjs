@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { SALT } from './bucket.mjs';
 import * as paths from './paths.mjs';
 import { freePorts, preferPort } from './ports.mjs';
+import { listenedPort } from './record.mjs';
 import { isKeeping, keep, keepCommands, keepPages, listenTo, secretsOf } from './said.mjs';
 
 /** How NEW reorganises OLD, as an operator would write it: the proxy reads by it, and `cutover plan` builds NEW by it. */
@@ -90,7 +91,7 @@ export async function startCutover(processes, stack, { ports = [], name = 'cutov
   writeFileSync(configPath, text);
   secretsOf(text);
 
-  const proxy = new Cutover(processes, { name, port, adminPort, configPath, auditFile, adminToken: options.adminToken });
+  const proxy = new Cutover(processes, { name, port: await listenedPort(port), adminPort, configPath, auditFile, adminToken: options.adminToken });
   await proxy.start();
   return proxy;
 }
