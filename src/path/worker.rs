@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use super::published::PublishedKeys;
+use crate::forward::names::Resolver;
 use crate::forward::pool::Pool;
 use crate::identify::cache::TokenCache;
 use crate::live::{self, View};
@@ -40,6 +41,8 @@ pub struct Shared {
     pub stop_drain: Duration,
     /// What both projects publish as their keys.
     pub published: Arc<PublishedKeys>,
+    /// Whom to ask for the addresses of the projects' names.
+    pub resolver: Resolver,
 }
 
 /// One worker's own.
@@ -73,7 +76,7 @@ impl Worker {
         let worker = Self {
             tokens: TokenCache::new(cache_entries),
             exchanged: ExchangeCache::default(),
-            pool: Pool::new(Arc::clone(&shard)),
+            pool: Pool::new(Arc::clone(&shard), shared.resolver.clone()),
             bodies: Rc::default(),
             shared,
             shard,
