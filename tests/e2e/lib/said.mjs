@@ -98,7 +98,7 @@ export async function keepCommands(config) {
   hasAsked = true;
   const bad = `${config}.bad`;
   writeFileSync(bad, readFileSync(config, 'utf8').replace(/^(anon_key|service_role_key|token|jwt_secret|signing_key) = /gm, '$1x = '));
-  const commands = [['check'], ['check', '--json'], ['rollout', 'status', '--json'], ['rollout', 'history', '--json'], ['explain', '--user', 'somebody']];
+  const commands = [['check'], ['check', '--json'], ['rollout', 'status', '--json'], ['rollout', 'history', '--json'], ['rollout', 'history', '--verify'], ['explain', '--user', 'somebody']];
   const all = [...commands.map((args) => [...args, '--config', config]), ...commands.map((args) => [...args, '--config', bad])];
   for (const args of all) {
     const said = await new Promise((ended) => execFile(cutoverBinary(), args, { env: { PATH: process.env.PATH } }, (error, stdout, stderr) => ended([stdout, stderr])));
