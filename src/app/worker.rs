@@ -16,7 +16,7 @@ use crate::accept::listener::{Place, accept_all};
 use crate::accept::tls::Certificate;
 use crate::accept::wire::{Watchdog, Wire};
 use crate::http1::incoming::Incoming;
-use crate::observe::{Counter, Gauge, Shard};
+use crate::observe::{Counter, Ending, Gauge, Shard};
 use crate::path::layers::CatchPanic;
 use crate::path::worker::{Shared, Worker};
 use crate::path::{Client, handle};
@@ -129,12 +129,13 @@ fn connect(door: &Door, stream: TcpStream, peer: SocketAddr) {
         is_secure: certificate.is_some(),
         place: (place, held),
     });
-    let serving = Rc::clone(worker);
+    let (serving, watching) = (Rc::clone(worker), Rc::clone(worker));
     let service = ServiceBuilder::new().layer(CatchPanic).service(service_fn(
         move |request: Request<Incoming>| handle(Rc::clone(&serving), Rc::clone(&client), request),
     ));
     let server = certificate.as_ref().map(|certificate| certificate.server_config());
     tokio::task::spawn_local(async move {
+        let told = Rc::clone(&wire);
         match server {
             None => serve_plain(stream, wire, terms, service).await,
             Some(server) => {
@@ -142,6 +143,10 @@ fn connect(door: &Door, stream: TcpStream, peer: SocketAddr) {
                     tracing::debug!(%error, "no TLS handshake");
                 }
             }
+        }
+        if told.has_flooded() {
+            tracing::debug!(%peer, "closed: a flood");
+            watching.shard.ended(Ending::Flood, None);
         }
     });
 }

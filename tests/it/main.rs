@@ -21,12 +21,16 @@ mod console;
 mod decision;
 /// `cutover doctor` against what real projects can't be made to do.
 mod doctor;
+/// HTTP/2 as an enemy sends it, to a side that speaks HTTP/1.
+mod downgrade;
 /// A stop: what is in flight ends well, and nothing new begins.
 mod drain;
 /// HTTP/1 towards a side, byte by byte.
 mod exchange;
 /// When a side can't be reached, is slow, or breaks off.
 mod failure;
+/// HTTP/2 floods: each bounded, and not felt by others.
+mod floods;
 /// Heads and bodies that could be read in two ways.
 mod framing;
 /// Edge functions: names, owners.
@@ -52,6 +56,8 @@ mod rest;
 mod routes;
 /// What must not be seen anywhere.
 mod secrets;
+/// HTTP/1 as an enemy sends it.
+mod smuggling;
 /// Storage through the proxy.
 mod storage;
 /// Bodies that flow both ways, and what a client's leaving does.

@@ -3,10 +3,13 @@
 
 pub mod collector;
 pub mod conn;
+pub mod corpus;
+pub mod frames;
 pub mod http2;
 pub mod kubernetes;
 pub mod process;
 pub mod realtime;
+pub mod strict;
 pub mod tls;
 pub mod upstream;
 pub mod websocket;
