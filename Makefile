@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check instructions fuzz fuzz-briefly build bench bench-parts bench-verify check clean
+.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check instructions fuzz fuzz-briefly build soak bench bench-parts bench-verify check clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -19,7 +19,7 @@ fmt: ## formatting
 	$(CARGO) fmt --all -- --check
 
 lint: ## lints, warnings are errors
-	$(CARGO) clippy --all-targets --features instructions --locked -- -D warnings
+	$(CARGO) clippy --all-targets --features instructions,soak --locked -- -D warnings
 
 unit: ## unit, property and integration tests
 	$(CARGO) test --locked
@@ -58,6 +58,9 @@ build: ## the release binary
 
 fuzz: ## every fuzz target for 10 minutes each (FUZZ_SECONDS)
 	fuzz/run.sh $(or $(FUZZ_SECONDS),600)
+
+soak: build ## an hour at half load with changes, faults, outages, uploads and sockets (QUICK=1: five minutes; SOAK_SECONDS, SOAK_RATE)
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),$(if $(QUICK),300,3600)) CUTOVER_BIN=$(abspath $(TARGET))/release/cutover $(CARGO) bench --locked --features soak --bench soak
 
 bench: ## side by side with nginx, HAProxy, Envoy, Pingora, Caddy and Traefik: writes docs/performance.md (QUICK=1: under 5 minutes)
 	QUICK=$(QUICK) benches/peers/run.sh $(BENCH_FLAGS)

@@ -6,14 +6,12 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri, Version};
-use tokio::io::AsyncWrite as _;
 use tokio::sync::oneshot;
 
 use super::MAX_HEADERS;
@@ -206,7 +204,7 @@ fn reads_on(shared: &Shared, cx: &mut Context<'_>) -> bool {
 fn poll_close(shared: &Shared, wire: &Wire, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     let mut link = shared.link.borrow_mut();
     ready!(link.poll_flush(cx))?;
-    ready!(Pin::new(link.io_mut()).poll_shutdown(cx))?;
+    ready!(link.poll_shutdown(cx))?;
     while wire.lingers() {
         link.held_mut().clear();
         if ready!(link.poll_fill(cx))? == 0 {

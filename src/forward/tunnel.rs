@@ -1,21 +1,20 @@
 //! A WebSocket between client and side, byte for byte. The frames' borders are followed, not their contents, so that the proxy can
 //! say goodbye with a close code of its own: 1012 when it stops or the side changes, 1009 when a frame is too large.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::frames::{Frames, close_frame};
+use super::frames::{FrameTooLarge, Frames, close_frame};
+use crate::http1::link::Link;
 
 /// Service restart: clients come back (`supabase-wire.md` 4.6: never 1000 or 1001, some clients then stop for ever).
 pub const RESTART: u16 = 1012;
 /// Message too big.
 const TOO_BIG: u16 = 1009;
-
-const BUFFER: usize = 16 * 1024;
 
 /// How long a frame that is under way may take to end, and the client to close after our close frame.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -31,10 +30,27 @@ pub enum TunnelEnd {
     FrameTooLarge,
 }
 
-/// What the client's half ended with.
-enum UpEnd {
-    Closed,
+/// What ended the passing of bytes.
+enum Over {
+    /// The client has closed its half.
+    Client,
+    /// The client's connection, or the way up, is broken.
+    Broken,
+    /// The side is gone without a word.
+    Side,
+    /// A frame of the client is too large.
     TooLarge,
+}
+
+/// Both ends, and where each direction stands among its frames.
+struct Tunnel<C, U> {
+    client: Link<C>,
+    side: Link<U>,
+    up: Frames,
+    down: Frames,
+    frame_bytes: u64,
+    /// Which direction goes first: they take turns, so that one that never rests does not keep the other waiting.
+    down_first: bool,
 }
 
 /// Passes bytes both ways until either end closes, `restart` resolves, or a frame from the client is longer than `frame_bytes`.
@@ -45,123 +61,149 @@ pub async fn run<C, U>(
     restart: impl Future<Output = ()>,
 ) -> TunnelEnd
 where
-    C: AsyncRead + AsyncWrite,
-    U: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut client_read, mut client_write) = tokio::io::split(client);
-    let (mut side_read, mut side_write) = tokio::io::split(side);
-    let mut down_frames = Frames::default();
-    let (end, code) = {
-        let mut up = pin!(pump_up(&mut client_read, &mut side_write, frame_bytes));
-        let mut down = pin!(pump_down(&mut side_read, &mut client_write, &mut down_frames));
-        tokio::select! {
-            ended = up.as_mut() => match ended {
-                // The client has closed its half; what the side still says is passed on, for a while.
-                Ok(UpEnd::Closed) => {
-                    let _rest = tokio::time::timeout(GOODBYE, down).await;
-                    (TunnelEnd::Closed, None)
-                }
-                Ok(UpEnd::TooLarge) => (TunnelEnd::FrameTooLarge, Some(TOO_BIG)),
-                Err(_) => (TunnelEnd::Closed, None),
-            },
-            // The side is gone without a word: the client is told to come back.
-            _ended = down.as_mut() => (TunnelEnd::Closed, Some(RESTART)),
-            () = restart => (TunnelEnd::Restarted, Some(RESTART)),
+    let (client, side) = (Link::new(client), Link::new(side));
+    let (up, down) = (Frames::default(), Frames::default());
+    let mut tunnel = Tunnel { client, side, up, down, frame_bytes, down_first: false };
+    let over = tokio::select! {
+        biased;
+        over = poll_fn(|cx| tunnel.poll_pass(cx)) => Some(over),
+        () = restart => None,
+    };
+    let (end, code) = match over {
+        Some(Over::Client) => {
+            // What the side still says is passed on, for a while.
+            let rest = poll_fn(|cx| tunnel.poll_down(cx));
+            let _rest = tokio::time::timeout(GOODBYE, rest).await;
+            (TunnelEnd::Closed, None)
         }
+        Some(Over::Broken) => (TunnelEnd::Closed, None),
+        // The client is told to come back.
+        Some(Over::Side) => (TunnelEnd::Closed, Some(RESTART)),
+        Some(Over::TooLarge) => (TunnelEnd::FrameTooLarge, Some(TOO_BIG)),
+        None => (TunnelEnd::Restarted, Some(RESTART)),
     };
     if let Some(code) = code {
-        let goodbye =
-            say_goodbye(&mut side_read, &mut client_write, &mut client_read, down_frames, code);
-        let _late = tokio::time::timeout(GOODBYE, goodbye).await;
+        let _late = tokio::time::timeout(GOODBYE, tunnel.say_goodbye(code)).await;
     }
     // Over TLS even a shutdown waits for a peer that does not read.
-    let closing = async { tokio::join!(client_write.shutdown(), side_write.shutdown()) };
+    let Tunnel { client, side, .. } = &mut tunnel;
+    let closing = async {
+        let (client, side) =
+            (poll_fn(|cx| client.poll_shutdown(cx)), poll_fn(|cx| side.poll_shutdown(cx)));
+        tokio::join!(client, side)
+    };
     let _late = tokio::time::timeout(GOODBYE, closing).await;
     end
 }
 
-async fn pump_up<C: AsyncRead, U: AsyncWrite>(
-    client: &mut ReadHalf<C>,
-    side: &mut WriteHalf<U>,
-    frame_bytes: u64,
-) -> io::Result<UpEnd> {
-    let mut frames = Frames::default();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let length = client.read(&mut buffer).await?;
-        let bytes = buffer.get(..length).unwrap_or_default();
-        if bytes.is_empty() {
-            side.shutdown().await?;
-            return Ok(UpEnd::Closed);
+impl<C, U> Tunnel<C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Passes what there is, both ways.
+    fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+        self.down_first = !self.down_first;
+        if self.down_first && self.poll_down(cx).is_ready() {
+            return Poll::Ready(Over::Side);
         }
-        if frames.advance(bytes, frame_bytes).is_err() {
-            return Ok(UpEnd::TooLarge);
+        match self.poll_up(cx) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Over::Client),
+            Poll::Ready(Err(Unpassed::Io)) => return Poll::Ready(Over::Broken),
+            Poll::Ready(Err(Unpassed::TooLarge)) => return Poll::Ready(Over::TooLarge),
+            Poll::Pending => {}
         }
-        side.write_all(bytes).await?;
-        side.flush().await?;
+        if !self.down_first && self.poll_down(cx).is_ready() {
+            return Poll::Ready(Over::Side);
+        }
+        Poll::Pending
     }
-}
 
-async fn pump_down<U: AsyncRead, C: AsyncWrite>(
-    side: &mut ReadHalf<U>,
-    client: &mut WriteHalf<C>,
-    frames: &mut Frames,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let length = side.read(&mut buffer).await?;
-        let bytes = buffer.get(..length).unwrap_or_default();
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let mut written = 0;
-        // Each piece is counted when it has been written, so that a goodbye in the middle of a write knows where it stands.
-        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            let step = client.write(rest).await?;
-            if step == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+    /// From the client to the side, until the client has closed its half and the side knows.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unpassed>> {
+        let Self { client, side, up, frame_bytes, .. } = self;
+        ready!(poll_through(client, side, cx, |bytes| up.advance(bytes, *frame_bytes)))?;
+        side.poll_shutdown(cx).map_err(Unpassed::from)
+    }
+
+    /// From the side to the client, until the side has closed.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unpassed>> {
+        let Self { client, side, down, .. } = self;
+        poll_through(side, client, cx, |bytes| down.advance(bytes, u64::MAX))
+    }
+
+    /// Lets the frame that is under way end, sends a close frame unless one was sent already, and waits for the client to close.
+    async fn say_goodbye(&mut self, code: u16) -> io::Result<()> {
+        let Self { client, side, down, .. } = self;
+        poll_fn(|cx| client.poll_flush_now(cx)).await?;
+        while !down.is_between() {
+            let mut bytes = poll_fn(|cx| side.poll_piece(cx, u64::MAX)).await?;
+            if bytes.is_empty() {
+                // Half a frame can't be mended; the client sees the connection end.
+                return Ok(());
             }
-            let _unlimited = frames.advance(rest.get(..step).unwrap_or_default(), u64::MAX);
-            written += step;
+            bytes.truncate(down.boundary_in(&bytes).unwrap_or(bytes.len()));
+            let _unlimited = down.advance(&bytes, u64::MAX);
+            client.pass(bytes);
+            poll_fn(|cx| client.poll_flush_now(cx)).await?;
         }
-        client.flush().await?;
+        if !down.has_closed() {
+            client.add(&close_frame(code));
+            poll_fn(|cx| client.poll_flush_now(cx)).await?;
+        }
+        // The server closes first (RFC 6455 7.1.1): a client that waits for that would wait until we stop waiting for it.
+        poll_fn(|cx| client.poll_shutdown(cx)).await?;
+        while !poll_fn(|cx| client.poll_piece(cx, u64::MAX)).await?.is_empty() {}
+        Ok(())
     }
 }
 
-/// Lets the frame that is under way end, sends a close frame unless one was sent already, and waits for the client to close.
-async fn say_goodbye<U: AsyncRead, C: AsyncRead + AsyncWrite>(
-    side: &mut ReadHalf<U>,
-    client: &mut WriteHalf<C>,
-    client_read: &mut ReadHalf<C>,
-    mut frames: Frames,
-    code: u16,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    while !frames.is_between() {
-        let length = side.read(&mut buffer).await?;
-        let bytes = buffer.get(..length).unwrap_or_default();
-        if bytes.is_empty() {
-            // Half a frame can't be mended; the client sees the connection end.
-            return Ok(());
+/// Why bytes were not passed on.
+enum Unpassed {
+    Io,
+    TooLarge,
+}
+
+impl From<io::Error> for Unpassed {
+    fn from(_: io::Error) -> Self {
+        Self::Io
+    }
+}
+
+impl From<FrameTooLarge> for Unpassed {
+    fn from(_: FrameTooLarge) -> Self {
+        Self::TooLarge
+    }
+}
+
+/// Passes what one end says to the other, until it ends. Nothing is read before what was read is written, so that nothing queues up.
+fn poll_through<F: AsyncRead + Unpin, T: AsyncWrite + Unpin>(
+    from: &mut Link<F>,
+    to: &mut Link<T>,
+    cx: &mut Context<'_>,
+    mut look: impl FnMut(&[u8]) -> Result<(), FrameTooLarge>,
+) -> Poll<Result<(), Unpassed>> {
+    loop {
+        ready!(to.poll_flush_now(cx))?;
+        let length = ready!(from.poll_read(cx, |bytes| {
+            look(bytes)?;
+            to.add(bytes);
+            Ok::<_, Unpassed>(bytes.len())
+        }))?;
+        if length == 0 {
+            return Poll::Ready(Ok(()));
         }
-        let end = frames.boundary_in(bytes).unwrap_or(bytes.len());
-        let bytes = bytes.get(..end).unwrap_or_default();
-        client.write_all(bytes).await?;
-        let _unlimited = frames.advance(bytes, u64::MAX);
     }
-    if !frames.has_closed() {
-        client.write_all(&close_frame(code)).await?;
-        client.flush().await?;
-    }
-    // The server closes first (RFC 6455 7.1.1): a client that waits for that would wait until we stop waiting for it.
-    client.shutdown().await?;
-    while client_read.read(&mut buffer).await? > 0 {}
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{DuplexStream, duplex};
+    use std::pin::{Pin, pin};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
     use super::*;
 
@@ -246,5 +288,67 @@ mod tests {
         drop(client);
         assert_eq!(tunnel.await.unwrap(), TunnelEnd::FrameTooLarge);
         drop((side, restart));
+    }
+
+    /// A client that never stops talking, at as much as a task may do at a time, and hears what it is told.
+    struct Chatterer(tokio::sync::mpsc::UnboundedSender<Vec<u8>>);
+
+    impl AsyncRead for Chatterer {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            out: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            ready!(pin!(tokio::task::coop::consume_budget()).poll(cx));
+            out.put_slice(&[0x82, 0x80, 1, 2, 3, 4]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Chatterer {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let _gone = self.0.send(bytes.to_vec());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_rests_hears_its_side() {
+        let (mut side, side_end) = duplex(64);
+        let (tell, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let side_end = tokio::io::join(side_end, tokio::io::sink());
+        let tunnel = run(Chatterer(tell), side_end, 1000, std::future::pending());
+        let tunnel = tokio::spawn(tunnel);
+        side.write_all(&[0x82, 1, 7]).await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(10), heard.recv()).await;
+        assert_eq!(heard.unwrap().unwrap(), [0x82, 1, 7]);
+        tunnel.abort();
+    }
+
+    #[tokio::test]
+    async fn what_waited_for_a_slow_client_comes_before_the_goodbye() {
+        let Ends { mut client, mut side, tunnel, restart } = open(1000);
+        let message = [&[0x82, 100][..], &[9; 100]].concat();
+        side.write_all(&message).await.unwrap();
+        // More than fits between tunnel and client: a part of it is read, and not written.
+        tokio::task::yield_now().await;
+        restart.send(()).unwrap();
+        let mut seen = vec![0; message.len() + 4];
+        client.read_exact(&mut seen).await.unwrap();
+        assert_eq!(seen, [&message[..], &[0x88, 2, 0x03, 0xf4]].concat());
+        drop(client);
+        assert_eq!(tunnel.await.unwrap(), TunnelEnd::Restarted);
     }
 }

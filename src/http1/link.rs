@@ -173,6 +173,23 @@ impl<S: AsyncRead + Unpin> Link<S> {
         })
     }
 
+    /// Reads what there is, once, and lends it to `look`; nothing of it is held. Empty = the end.
+    ///
+    /// # Errors
+    /// What the stream says, and what `look` says.
+    pub fn poll_read<T, E: From<io::Error>>(
+        &mut self,
+        cx: &mut Context<'_>,
+        look: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Poll<Result<T, E>> {
+        debug_assert!(self.held.is_empty(), "what is held comes first");
+        spare::scratch(|space| {
+            let mut space = ReadBuf::new(space);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut space))?;
+            Poll::Ready(look(space.filled()))
+        })
+    }
+
     /// Reads more of a body behind what is held: into space of its own where nothing is, so that a large piece is not copied.
     ///
     /// # Errors
@@ -250,6 +267,14 @@ impl<S: AsyncWrite + Unpin> Link<S> {
         }
         // Over TLS what was written may not have been sent.
         Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Closes the stream for writing.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -20,7 +20,7 @@ use crate::observe::metrics::Held;
 use crate::realtime::session::Frame;
 
 /// Bytes that one system call reads. Each leg has as many from its beginning, and the library clears them before each read.
-const READ: usize = 8 * 1024;
+const READ: usize = 4 * 1024;
 /// Bytes that wait for one system call that writes.
 const WRITE: usize = 16 * 1024;
 /// How much longer than it came a message may become by rewriting: names, keys, tokens, bindings that were spread.

@@ -228,6 +228,18 @@ impl Conn {
         Answer { status, head, body }
     }
 
+    /// The same; `None` when the other end closes first.
+    pub async fn try_answer_to(&mut self, method: &str) -> Option<Answer> {
+        let head = self.head().await?;
+        let status: u16 = head.start.split(' ').nth(1)?.parse().ok()?;
+        let has_none = method == "HEAD" || matches!(status, 100..=199 | 204 | 304);
+        let body = match has_none {
+            true => Body { is_whole: true, ..Body::default() },
+            false => self.answer_body(&head).await,
+        };
+        Some(Answer { status, head, body })
+    }
+
     pub async fn answer(&mut self) -> Answer {
         self.answer_to("GET").await
     }
