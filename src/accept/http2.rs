@@ -85,6 +85,7 @@ pub(super) async fn serve<S: Answers>(
     poll_fn(|cx| {
         let now = wire.listens(cx);
         if now == Told::Flood {
+            wire.floods();
             return Poll::Ready(());
         }
         if now > told {

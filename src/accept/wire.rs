@@ -53,6 +53,7 @@ pub struct Wire {
     in_flight: Cell<u32>,
     /// Requests that the client gave up before their answer, less those that were answered, and never less than none.
     given_up: Cell<u32>,
+    has_flooded: Cell<bool>,
     linger: Cell<bool>,
     refused: Cell<Option<Refused>>,
     told: Cell<Told>,
@@ -74,6 +75,7 @@ impl Wire {
             head_at: Cell::new(None),
             in_flight: Cell::new(0),
             given_up: Cell::new(0),
+            has_flooded: Cell::new(false),
             linger: Cell::new(false),
             refused: Cell::new(None),
             told: Cell::new(Told::Nothing),
@@ -143,19 +145,19 @@ impl Wire {
             false => given_up.saturating_add(1),
         });
         if self.given_up.get() > self.resets {
-            self.floods();
+            self.tell(Told::Flood);
         }
     }
 
-    /// What the connection sends is a flood.
+    /// The connection ends because of what it sent.
     pub(super) fn floods(&self) {
-        self.tell(Told::Flood);
+        self.has_flooded.set(true);
     }
 
-    /// Whether the connection was ended because of what it sent.
+    /// Whether the connection was ended because of what it sent. One whose client went away and left more requests than it may give up was not.
     #[must_use]
     pub fn has_flooded(&self) -> bool {
-        self.told.get() == Told::Flood
+        self.has_flooded.get()
     }
 
     /// What the watchdog has said. The task is woken when it says more.
@@ -312,9 +314,9 @@ mod tests {
         (0..100).for_each(|_| ends(true));
         ends(false);
         ends(false);
-        assert!(!wire.has_flooded(), "two may be given up, whatever was before");
+        assert_eq!(wire.told(), Told::Nothing, "two may be given up, whatever was before");
         ends(false);
-        assert!(wire.has_flooded());
+        assert_eq!(wire.told(), Told::Flood);
     }
 
     #[tokio::test(start_paused = true)]

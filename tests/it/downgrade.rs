@@ -377,7 +377,9 @@ async fn nothing_that_http2_can_say_becomes_two_messages() {
         .set("limits.body_idle_timeout", "\"400ms\"")
         .await;
     let mut wrong = Vec::new();
-    for case in [lengths(), fields(), pseudo(), paths(), trailers(), broken()].concat() {
+    let cases = [lengths(), fields(), pseudo(), paths(), trailers(), broken()].concat();
+    println!("{} cases", cases.len());
+    for case in cases {
         wrong.extend(run(&world, &side, &case).await);
     }
     wrong.extend(side.faults());

@@ -58,7 +58,7 @@ function judge(done, seen) {
 
 const isSame = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
-test(`nginx: ${cases.length} cases`, async () => {
+async function beforeNginx() {
   const [port] = await freePorts(1);
   const file = (name) => join(processes.dir, name);
   writeFileSync(file('nginx.conf'), `
@@ -91,30 +91,34 @@ http {
   judge(done, log().map((line) => line.replace(/ HTTP\/1\.1$/, '')));
   await proxy.stop();
   await processes.end(child);
-});
-
-for (const insecureHTTPParser of [false, true]) {
-  test(`Node's http${insecureHTTPParser ? ', lenient' : ''}: ${cases.length} cases`, async () => {
-    const seen = [];
-    const server = createServer({ insecureHTTPParser, maxHeaderSize: 65_536, keepAliveTimeout: 60_000 }, (request, response) => {
-      request.resume().on('end', () => { // only then is it a message
-        seen.push(`${request.method} ${request.url}`);
-        response.writeHead(200, { 'content-length': 0 }).end();
-      });
-    });
-    // What it does not read at all it refuses, and that is an answer too: a method that it does not know.
-    server.on('clientError', (error, socket) => {
-      if (!error.rawPacket) return socket.destroy();
-      seen.push(error.rawPacket.toString('latin1').split(' ', 2).join(' '));
-      socket.end('HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n');
-    });
-    await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
-    const proxy = await before(`smuggling-node-${insecureHTTPParser}`, `http://127.0.0.1:${server.address().port}`);
-    judge(await run(proxy), seen);
-    await proxy.stop();
-    server.closeAllConnections();
-    await new Promise((closed) => server.close(closed));
-  });
 }
+
+async function beforeNode(insecureHTTPParser) {
+  const seen = [];
+  const server = createServer({ insecureHTTPParser, maxHeaderSize: 65_536, keepAliveTimeout: 60_000 }, (request, response) => {
+    request.resume().on('end', () => { // only then is it a message
+      seen.push(`${request.method} ${request.url}`);
+      response.writeHead(200, { 'content-length': 0 }).end();
+    });
+  });
+  // What it does not read at all it refuses, and that is an answer too: a method that it does not know.
+  server.on('clientError', (error, socket) => {
+    if (!error.rawPacket) return socket.destroy();
+    seen.push(error.rawPacket.toString('latin1').split(' ', 2).join(' '));
+    socket.end('HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n');
+  });
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  const proxy = await before(`smuggling-node-${insecureHTTPParser}`, `http://127.0.0.1:${server.address().port}`);
+  judge(await run(proxy), seen);
+  await proxy.stop();
+  server.closeAllConnections();
+  await new Promise((closed) => server.close(closed));
+}
+
+test(`${cases.length} cases`, { concurrency: true }, (t) => Promise.all([
+  t.test('before nginx', beforeNginx),
+  t.test("before Node's http", () => beforeNode(false)),
+  t.test("before Node's http, lenient", () => beforeNode(true)),
+]));
 
 registered(import.meta);
