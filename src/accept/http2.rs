@@ -8,7 +8,7 @@
 //! | send frames that carry nothing | `limits.http2_frames` ([`Meter`]); of DATA, h2's own budget as well |
 //! | send a head without end (CVE-2024-27316), or one that unpacks to more | `limits.header_bytes`: h2 counts its CONTINUATION frames by it, and what it unpacks to |
 //! | not read its answers | [`SEND_BUFFER`] of each stream, then its side is not read either |
-//! | keep its worker busy | [`TURN`] |
+//! | keep its worker busy | [`TURN`], of which [`IDLE_FRAME`] |
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -52,6 +52,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 
 /// Bytes that are read of one connection before the others of its worker have had their turn.
 const TURN: usize = 64 * 1024;
+
+/// What a frame that carries nothing takes of a turn beside its bytes: it is as much work as a piece of a body.
+const IDLE_FRAME: usize = 512;
 
 /// Serves HTTP/2.
 pub(super) async fn serve<S: Answers>(
@@ -168,12 +171,17 @@ impl AsyncRead for Metered {
         let Self { io, meter, begun, wire, turn } = &mut *self;
         ready!(Pin::new(io).poll_read(cx, out))?;
         let read = out.filled().get(before..).unwrap_or_default();
-        turn.set(left.saturating_sub(read.len()));
-        if let Err(flood) = meter.read(read, || begun.elapsed()) {
-            wire.floods();
-            return Poll::Ready(Err(io::Error::other(flood)));
+        match meter.read(read, || begun.elapsed()) {
+            Ok(idle) => {
+                let taken = read.len().saturating_add(idle.saturating_mul(IDLE_FRAME));
+                turn.set(left.saturating_sub(taken));
+                Poll::Ready(Ok(()))
+            }
+            Err(flood) => {
+                wire.floods();
+                Poll::Ready(Err(io::Error::other(flood)))
+            }
         }
-        Poll::Ready(Ok(()))
     }
 }
 

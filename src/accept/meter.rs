@@ -50,12 +50,13 @@ impl Meter {
         Self { head: [0; HEAD], known: 0, payload: preface, left, per_second, since, written: 0 }
     }
 
-    /// Looks at what was read. `age`, of the connection, is asked for when what may come at once is used up.
+    /// Looks at what was read, and answers how many of the frames that began there carry nothing. `age`, of the connection, is asked for when
+    /// what may come at once is used up.
     ///
     /// # Errors
     /// [`Flood`].
-    pub fn read(&mut self, bytes: &[u8], age: impl Fn() -> Duration) -> Result<(), Flood> {
-        let mut rest = bytes;
+    pub fn read(&mut self, bytes: &[u8], age: impl Fn() -> Duration) -> Result<usize, Flood> {
+        let (mut rest, mut idle) = (bytes, 0);
         while !rest.is_empty() {
             let skipped = self.payload.min(rest.len());
             self.payload -= skipped;
@@ -69,14 +70,14 @@ impl Meter {
             self.known += taken;
             rest = behind;
             if self.known == HEAD {
-                self.frame(&age)?;
+                idle += usize::from(self.is_idle(&age)?);
             }
         }
-        Ok(())
+        Ok(idle)
     }
 
-    /// A frame's head is whole.
-    fn frame(&mut self, age: &impl Fn() -> Duration) -> Result<(), Flood> {
+    /// A frame's head is whole: whether it carries nothing.
+    fn is_idle(&mut self, age: &impl Fn() -> Duration) -> Result<bool, Flood> {
         let [a, b, c, kind, flags, ..] = self.head;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.known = 0;
@@ -86,13 +87,13 @@ impl Meter {
             kind => kind == HEADERS,
         };
         if carries {
-            return Ok(());
+            return Ok(false);
         }
         if self.left == 0 {
             self.refill(age());
         }
         self.left = self.left.checked_sub(1).ok_or(Flood)?;
-        Ok(())
+        Ok(true)
     }
 
     fn refill(&mut self, age: Duration) {
@@ -126,9 +127,14 @@ mod tests {
         [&[a, b, c, kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    /// How many of these frames pass at one moment, read in pieces.
-    fn passed(meter: &mut Meter, bytes: &[u8], piece: usize, age: Duration) -> Result<(), Flood> {
-        bytes.chunks(piece).try_for_each(|piece| meter.read(piece, || age))
+    /// How many of the frames carry nothing, read in pieces at one moment.
+    fn passed(
+        meter: &mut Meter,
+        bytes: &[u8],
+        piece: usize,
+        age: Duration,
+    ) -> Result<usize, Flood> {
+        bytes.chunks(piece).map(|piece| meter.read(piece, || age)).sum()
     }
 
     #[test]
@@ -148,7 +154,7 @@ mod tests {
             for piece in [1, 5, 9, 100, usize::MAX] {
                 let mut meter = Meter::new(3, 24);
                 let many = [vec![b'P'; 24], one.repeat(30)].concat();
-                assert_eq!(passed(&mut meter, &many, piece, begun), Ok(()), "{kind} {piece}");
+                assert_eq!(passed(&mut meter, &many, piece, begun), Ok(30), "{kind} {piece}");
                 assert_eq!(passed(&mut meter, &one, piece, begun), Err(Flood), "{kind} {piece}");
             }
         }
@@ -161,7 +167,7 @@ mod tests {
         for (kind, flags, payload) in [(1, 4, &[0; 50][..]), (0, 0, b"x"), (0, 1, b""), (1, 5, b"")]
         {
             let many = frame(kind, flags, payload).repeat(1000);
-            assert_eq!(passed(&mut meter, &many, 17, begun), Ok(()), "{kind}");
+            assert_eq!(passed(&mut meter, &many, 17, begun), Ok(0), "{kind}");
         }
     }
 
@@ -171,18 +177,18 @@ mod tests {
         // Without a payload, so that a flood ends where the next frame begins.
         let one = frame(4, 0, &[]);
         let mut meter = Meter::new(100, 0);
-        assert_eq!(passed(&mut meter, &one.repeat(1000), 64, begun), Ok(()));
+        assert_eq!(passed(&mut meter, &one.repeat(1000), 64, begun), Ok(1000));
         let later = begun + Duration::from_millis(500);
-        assert_eq!(passed(&mut meter, &one.repeat(50), 64, later), Ok(()));
+        assert_eq!(passed(&mut meter, &one.repeat(50), 64, later), Ok(50));
         assert_eq!(passed(&mut meter, &one, 64, later), Err(Flood));
         for _ in 0..10 {
             meter.wrote(BYTES_PER_FRAME / 2);
         }
-        assert_eq!(passed(&mut meter, &one.repeat(5), 64, later), Ok(()));
+        assert_eq!(passed(&mut meter, &one.repeat(5), 64, later), Ok(5));
         assert_eq!(passed(&mut meter, &one, 64, later), Err(Flood));
         // However long it was silent, it may not send more than this at once.
         let much_later = begun + Duration::from_secs(1_000_000);
-        assert_eq!(passed(&mut meter, &one.repeat(1000), 64, much_later), Ok(()));
+        assert_eq!(passed(&mut meter, &one.repeat(1000), 64, much_later), Ok(1000));
         assert_eq!(passed(&mut meter, &one, 64, much_later), Err(Flood));
     }
 
