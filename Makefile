@@ -18,15 +18,17 @@ ci: test ## what .ci/run runs
 fmt: ## formatting
 	$(CARGO) fmt --all -- --check
 
-lint: ## lints, warnings are errors
+lint: ## lints, warnings are errors; dependencies against deny.toml
 	$(CARGO) clippy --all-targets --features instructions,soak --locked -- -D warnings
+	tests/deny/run.sh
 
 unit: ## unit, property and integration tests
 	$(CARGO) test --locked
 	cd benches/peers && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest --quiet
 
+# Two at a time, of which most inputs are known: it is the corpus and its neighbourhood that is tried here.
 fuzz-briefly:
-	fuzz/run.sh 15
+	fuzz/run.sh 5
 
 # The program that the tests were built with: a plain `cargo build` would compile half of the tree again, because tests ask for more of tokio.
 e2e: ## the end-to-end suite: real PostgreSQL, real upstreams, supabase-js and supabase-py

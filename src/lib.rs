@@ -19,13 +19,17 @@
 //! `docs/architecture.md` tells the whole story with a picture.
 
 // Vocabulary: imports nothing of ours.
+mod chance;
 pub mod counted;
+pub mod file;
 pub mod http1;
+pub mod live;
 mod local;
 mod outbound;
 pub mod route;
 pub mod secret;
 pub mod side;
+mod sync;
 pub mod trace;
 
 // The path, in its order.
@@ -65,3 +69,6 @@ pub mod admin;
 pub mod app;
 
 pub mod cli;
+
+#[cfg(test)]
+mod models;

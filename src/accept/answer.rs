@@ -252,8 +252,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
         let _written = link.poll_flush_now(cx);
         if self.framing == Framing::Close {
             // The end of the connection would be the end of the body, so it must not look like an end.
-            let reset = Some(std::time::Duration::ZERO);
-            let _set = socket2::SockRef::from(link.io().tcp()).set_linger(reset);
+            link.io().will_reset();
         }
     }
 }

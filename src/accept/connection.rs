@@ -55,8 +55,8 @@ where
 }
 
 /// Serves a plain connection: HTTP/1.1, or HTTP/2 with prior knowledge.
-pub async fn serve_plain<S: Answers>(stream: TcpStream, wire: Rc<Wire>, terms: Terms, service: S) {
-    let mut link = Link::new(Stream::Plain(stream));
+pub async fn serve_plain<S: Answers>(stream: Stream, wire: Rc<Wire>, terms: Terms, service: S) {
+    let mut link = Link::new(stream);
     let spoken = match terms.is_refused {
         true => Ok(false),
         false => poll_fn(|cx| poll_preface(&mut link, &wire, cx)).await,
@@ -84,7 +84,7 @@ pub async fn serve_tls<S: Answers>(
 ) -> io::Result<()> {
     let mut handshake = Box::pin(TlsAcceptor::from(server).accept(stream));
     let stream = poll_fn(|cx| match handshake.as_mut().poll(cx) {
-        Poll::Pending if wire.listens(cx) > Told::Nothing => {
+        Poll::Pending if wire.listens(cx) > Told::Leave => {
             Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
         }
         done => done,
@@ -120,7 +120,7 @@ fn poll_preface(
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             // A client that has not said a word yet loses nothing when the proxy stops.
-            Poll::Pending if wire.listens(cx) > Told::Nothing => {
+            Poll::Pending if wire.listens(cx) > Told::Leave => {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
             Poll::Pending => return Poll::Pending,

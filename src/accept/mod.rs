@@ -3,6 +3,7 @@
 mod answer;
 pub mod connection;
 pub mod framing;
+pub mod fuzz;
 mod http1;
 mod http2;
 pub mod listener;

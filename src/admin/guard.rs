@@ -12,7 +12,6 @@ use axum::extract::{Request, State as Extract};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, header};
-use subtle::ConstantTimeEq;
 
 use super::console::session::{Key, Sessions};
 use super::{AdminError, State, console};
@@ -107,9 +106,8 @@ impl Asked<'_> {
     /// Whether a browser says that another site's page asks, and how it is seen. Programs send neither header. Another
     /// port of the same machine is another site here, though its page would bring the cookie.
     fn is_from_another_site(&self) -> Option<&'static str> {
-        if self.is_change()
-            && let Some(origin) = self.headers.get(header::ORIGIN)
-        {
+        // Reads as well: what a browser sends in the clear to another machine has no Sec-Fetch-Site.
+        for origin in self.headers.get_all(header::ORIGIN) {
             let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
             if !origin.is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(self.host)) {
                 return Some("the Origin is another site");
@@ -137,21 +135,19 @@ fn presents(headers: &HeaderMap, token: &Secret) -> bool {
     else {
         return false;
     };
-    scheme.eq_ignore_ascii_case("bearer") && is_same_secret(presented.trim(), token)
-}
-
-/// In constant time, so that a token can't be guessed byte by byte.
-pub(super) fn is_same_secret(presented: &str, token: &Secret) -> bool {
-    bool::from(presented.as_bytes().ct_eq(token.expose().as_bytes()))
+    scheme.eq_ignore_ascii_case("bearer") && token.is(presented.trim())
 }
 
 fn is_loopback(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
+    let (host, rest) = match authority.strip_prefix('[') {
+        Some(literal) => literal.split_once(']').unwrap_or_default(),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    // A port or nothing: whatever else stands there, somebody may read the name out of it.
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+        && (host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback()))
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
@@ -185,6 +181,19 @@ mod tests {
             ("[::ffff:127.0.0.1]:8001", 200),
             ("evil.example:8001", 403),
             ("localhost.evil.example", 403),
+            ("localhost.", 403),
+            ("127.0.0.1.", 403),
+            ("localhost:8001.evil.example", 403),
+            ("localhost:8001@evil.example", 403),
+            ("localhost:", 403),
+            ("[::1].evil.example", 403),
+            ("[::1]evil.example:8001", 403),
+            ("[::1", 403),
+            ("::1", 403),
+            ("2130706433", 403),
+            ("0x7f.1", 403),
+            ("0.0.0.0:8001", 403),
+            ("[::]:8001", 403),
             ("127.0.0.1.evil.example", 403),
             ("10.0.0.1", 403),
             ("[::2]", 403),
@@ -196,18 +205,36 @@ mod tests {
     }
 
     #[test]
-    fn another_sites_page_changes_nothing() {
-        for (origin, want) in [
-            ("http://localhost:8001", 200),
-            ("http://localhost:3000", 403),
-            ("https://evil.example", 403),
-            ("null", 403),
+    fn another_sites_page_changes_nothing_and_reads_nothing() {
+        for (host, origin, want) in [
+            ("localhost:8001", "http://localhost:8001", 200),
+            ("localhost:8001", "https://localhost:8001", 200),
+            ("localhost:8001", "http://LOCALHOST:8001", 200),
+            ("localhost", "http://localhost", 200),
+            ("[::1]:8001", "http://[::1]:8001", 200),
+            ("localhost:8001", "http://localhost:3000", 403),
+            ("localhost:8001", "http://localhost", 403),
+            ("localhost:8001", "http://localhost.:8001", 403),
+            ("localhost:8001", "http://127.0.0.1:8001", 403),
+            ("[::1]:8001", "http://[::2]:8001", 403),
+            ("localhost:8001", "https://evil.example", 403),
+            ("localhost:8001", "http://localhost:8001.evil.example", 403),
+            ("localhost:8001", "http://evil.example/localhost:8001", 403),
+            ("localhost:8001", "localhost:8001", 403),
+            ("localhost:8001", "null", 403),
+            ("localhost:8001", "", 403),
         ] {
-            let headers = [(header::HOST, "localhost:8001"), (header::ORIGIN, origin)];
-            assert_eq!(status(Method::PUT, &headers, None), want, "{origin}");
-            assert_eq!(status(Method::POST, &headers, None), want, "{origin}");
-            assert_eq!(status(Method::GET, &headers, None), 200, "{origin}");
+            let headers = [(header::HOST, host), (header::ORIGIN, origin)];
+            for method in [Method::PUT, Method::POST, Method::GET] {
+                assert_eq!(status(method.clone(), &headers, None), want, "{method} {origin}");
+            }
         }
+        let two = [
+            (header::HOST, "localhost:8001"),
+            (header::ORIGIN, "http://localhost:8001"),
+            (header::ORIGIN, "https://evil.example"),
+        ];
+        assert_eq!(status(Method::PUT, &two, None), 403, "one of two");
     }
 
     #[test]

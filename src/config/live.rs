@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::audit::{Audit, Record};
 use super::checks;
 use super::fault::{Fault, Faults};
+use super::files;
 use super::follow::Remote;
 use super::hold::Held;
 use super::load::{Attempt, Loaded, Overlay, load};
@@ -20,6 +21,7 @@ use super::startup::Startup;
 use super::state::{By, State, audit_file, changes, now, waiting_for_restart};
 use crate::counted::Names;
 use crate::decide::percentage::Percentage;
+use crate::live::Publisher;
 use crate::side::Side;
 use crate::snapshot::Snapshot;
 
@@ -153,8 +155,7 @@ pub struct ReloadState {
 /// All its methods may touch files, and wait for each other: on an async runtime call them where blocking is allowed.
 pub struct Control {
     pub(super) sources: Sources,
-    live: Arc<ArcSwap<Snapshot>>,
-    epochs: watch::Sender<u64>,
+    published: Publisher<Snapshot>,
     /// Writes to the ConfigMap that are known of by other ways than the watch.
     pub(super) writes: AtomicU64,
     counted: Arc<Names>,
@@ -182,6 +183,8 @@ impl Control {
         let remote = follow.map(Remote::new);
         let given = remote.as_ref().and_then(|r| r.good.as_ref().map(|good| r.given(good)));
         let overlay = Overlay { configmap: given, ..Overlay::default() };
+        // What another process writes right now is read together with its record, or not at all.
+        let turn = files::lock(&sources.path());
         let Attempt { watched, outcome } = load(&sources, false, &overlay);
         let Loaded { built, merged, file } = outcome?;
         checks::tls_files(&merged, &built.startup)?;
@@ -202,21 +205,22 @@ impl Control {
             reloads: ReloadState { last_success: Some(now()), ..ReloadState::default() },
             refused: None,
             audit,
+            reshuffled: None,
             remote,
         };
         state.note_start(epoch);
+        drop(turn);
         let warnings = state.all_warnings();
-        let live = Arc::new(ArcSwap::from_pointee(snapshot));
-        let epochs = watch::Sender::new(epoch);
+        let published = Publisher::new(snapshot, epoch);
         let writes = AtomicU64::new(0);
-        let control = Self { sources, live, epochs, writes, counted, state: Mutex::new(state) };
+        let control = Self { sources, published, writes, counted, state: Mutex::new(state) };
         Ok((Arc::new(control), built.startup, warnings))
     }
 
     /// The pointer that workers read.
     #[must_use]
     pub const fn live(&self) -> &Arc<ArcSwap<Snapshot>> {
-        &self.live
+        self.published.live()
     }
 
     /// The names under which tables and functions are counted, over all snapshots.
@@ -228,7 +232,7 @@ impl Control {
     /// Tells of each new snapshot, by its epoch: for those who have to act on a change before their next request.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.epochs.subscribe()
+        self.published.subscribe()
     }
 
     /// Reads all sources again. `Ok(true)` when a new snapshot was swapped in, `Ok(false)` when nothing differs.
@@ -273,16 +277,16 @@ impl Control {
             return Ok(false);
         }
         state.refuse_reshuffle(&loaded.merged)?;
-        let before = self.live.load().epoch;
+        let before = self.live().load().epoch;
         let changed = self.adopt(state, loaded, &By { actor, reason: "" });
         self.retry_version(state);
-        Ok(changed || self.live.load().epoch != before)
+        Ok(changed || self.live().load().epoch != before)
     }
 
     /// Swaps in what was loaded, if it differs from what runs.
     pub(super) fn adopt(&self, state: &mut State, loaded: Loaded, by: &By<'_>) -> bool {
         let Loaded { built, merged, file } = loaded;
-        let running = self.live.load();
+        let running = self.live().load();
         let mut changed = changes(&state.merged, &merged);
         for side in Side::ALL {
             let ca = |snapshot: &Snapshot| snapshot.forward.projects[side].ca_pem.clone();
@@ -327,8 +331,7 @@ impl Control {
     /// The one place where a snapshot becomes the live one.
     pub(super) fn swap(&self, snapshot: Arc<Snapshot>) {
         let epoch = snapshot.epoch;
-        self.live.store(snapshot);
-        self.epochs.send_replace(epoch);
+        self.published.publish(snapshot, epoch);
     }
 
     /// The number now.
@@ -338,7 +341,7 @@ impl Control {
     }
 
     pub(super) fn rollout_locked(&self, state: &State) -> RolloutState {
-        let snapshot = self.live.load();
+        let snapshot = self.live().load();
         RolloutState {
             epoch: snapshot.epoch,
             percentage: snapshot.decide.percentage,
@@ -378,6 +381,15 @@ impl Control {
     #[must_use]
     pub fn history(&self, limit: usize) -> Vec<Record> {
         self.lock().audit.newest(limit)
+    }
+
+    /// Refuses to serve users whose buckets were dealt anew while nothing ran: the salt or the hash is another than the audit knows,
+    /// some users were on new, and `rollout.allow_reshuffle` is false.
+    ///
+    /// # Errors
+    /// The fault.
+    pub fn refuse_reshuffled(&self) -> Result<(), Faults> {
+        self.lock().reshuffled.clone().map_or(Ok(()), |fault| Err(Faults(vec![fault])))
     }
 
     /// Every file and directory that the settings depend on.

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod configmap;
 pub mod edit;
 pub mod fault;
+pub mod fuzz;
 pub mod live;
 pub mod startup;
 pub mod watch;
@@ -98,6 +99,15 @@ pub fn check(sources: &Sources) -> Result<Report, Faults> {
         startup: loaded.built.startup,
         snapshot: loaded.built.snapshot,
     })
+}
+
+/// Where the audit file is; `None`: there is the log only.
+///
+/// # Errors
+/// Every fault of every source.
+pub fn audit_file(sources: &Sources) -> Result<Option<PathBuf>, Faults> {
+    let loaded = load(sources, false, &Overlay::default()).outcome?;
+    Ok(state::audit_file(sources, &loaded.merged))
 }
 
 fn database(merged: &Merged, directory: &Path, side: Side) -> Option<Database> {

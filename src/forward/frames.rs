@@ -1,6 +1,8 @@
 //! Where the frames of a WebSocket begin and end (RFC 6455 5.2), without reading them: a close frame may be put between
 //! two frames of a tunnel, never into one. Pure: bytes in, position out.
 
+pub mod fuzz;
+
 /// Follows one direction of a WebSocket.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Frames {
@@ -183,8 +185,19 @@ mod tests {
         }
 
         #[test]
-        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _verdict = Frames::default().advance(&bytes, 1 << 20);
+        fn the_laws_hold(
+            lengths in prop::collection::vec((0_usize..300, any::<bool>(), 0_u8..16), 0..5),
+            rest in prop::collection::vec(any::<u8>(), 0..20),
+            (size, limit) in any::<(u8, u8)>(),
+        ) {
+            let frames = lengths.iter().flat_map(|(length, masked, opcode)| frame(*length, *masked, *opcode));
+            let bytes: Vec<u8> = [size, limit].into_iter().chain(frames).chain(rest).collect();
+            prop_assert_eq!(fuzz::laws(&bytes), Ok(()));
+        }
+
+        #[test]
+        fn the_laws_hold_for_garbage(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert_eq!(fuzz::laws(&bytes), Ok(()));
         }
     }
 }

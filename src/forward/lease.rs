@@ -2,14 +2,11 @@
 //! reads and writes it.
 
 use std::future::Future;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Settings;
@@ -27,6 +24,7 @@ pub(super) struct Lease {
     pub(super) alarm: Alarm,
     pub(super) address: Rc<Address>,
     pub(super) side: Side,
+    pub(super) made: Instant,
     /// Where it goes back to; nowhere for a connection that is made for an upgrade.
     pool: Weak<Pool>,
     idle_timeout: Duration,
@@ -56,6 +54,7 @@ impl Lease {
             alarm: Alarm::default(),
             address,
             side,
+            made: Instant::now(),
             pool,
             idle_timeout: Duration::ZERO,
             idle_connections: 0,
@@ -84,26 +83,14 @@ impl Lease {
 }
 
 impl Kept {
-    /// Whether nothing has come of it, as far as is known without asking the system: the runtime knows the sockets that have something
-    /// to read, which is the end here or what nobody asked for.
+    /// Whether nothing has come of it, as far as is known without asking the system.
     pub(super) fn stands(&mut self) -> bool {
-        let mut byte = [0];
-        match self.lease.link.io_mut() {
-            Stream::Plain(stream) => stream
-                .try_read(&mut byte)
-                .is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock),
-            Stream::Tls(stream) => {
-                let mut cx = Context::from_waker(Waker::noop());
-                Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
-            }
-        }
+        self.lease.link.io_mut().is_quiet()
     }
 
     /// The same, and the system is asked.
     pub(super) fn really_stands(&self) -> bool {
-        let socket = SockRef::from(self.lease.link.io().tcp());
-        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
-        peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        self.lease.link.io().is_really_quiet()
     }
 }
 

@@ -11,14 +11,12 @@ use super::response::read;
 struct Response {
     status: StatusCode,
     headers: HeaderMap,
-    body: Vec<u8>,
-    trailers: HeaderMap,
-    rest: Vec<u8>,
+    body: Body,
 }
 
-/// Why there is no whole response.
+/// Why there is no whole message.
 #[derive(Debug, PartialEq, Eq)]
-enum Not {
+pub(crate) enum Not {
     Unfinished,
     Broken,
 }
@@ -40,6 +38,15 @@ pub fn laws(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
+/// A body, and what stands behind it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Body {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) trailers: HeaderMap,
+    /// What was read and belongs to the next message.
+    pub(crate) rest: Vec<u8>,
+}
+
 fn response<'a>(
     method: &Method,
     mut pieces: impl Iterator<Item = &'a [u8]>,
@@ -51,30 +58,40 @@ fn response<'a>(
             None => held.extend_from_slice(pieces.next().ok_or(Not::Unfinished)?),
         }
     };
-    let mut decoder = head.body(method).map_err(|_| Not::Broken)?;
-    let (mut body, mut trailers) = (Vec::new(), HeaderMap::new());
+    let decoder = head.body(method).map_err(|_| Not::Broken)?;
+    let body = body(decoder, held, pieces)?;
+    Ok(Response { status: head.status, headers: head.headers, body })
+}
+
+/// Reads a body to its end, of which `held` is there already.
+pub(crate) fn body<'a>(
+    mut decoder: Decoder,
+    mut held: BytesMut,
+    mut pieces: impl Iterator<Item = &'a [u8]>,
+) -> Result<Body, Not> {
+    let mut body = Body::default();
     loop {
         match &mut decoder {
             Decoder::Done => break,
             Decoder::Known(left) => {
                 let most = usize::try_from(*left).unwrap_or(usize::MAX).min(held.len());
-                body.extend_from_slice(&held.split_to(most));
+                body.bytes.extend_from_slice(&held.split_to(most));
                 *left -= most as u64;
                 if *left == 0 {
                     break;
                 }
             }
-            Decoder::UntilClose => body.extend_from_slice(&held.split()),
+            Decoder::UntilClose => body.bytes.extend_from_slice(&held.split()),
             Decoder::Chunked(coded) => match coded.step(&mut held).map_err(|_| Not::Broken)? {
                 Step::Data(data) => {
-                    body.extend_from_slice(&data);
+                    body.bytes.extend_from_slice(&data);
                     if coded.ends_here(&mut held) {
                         break;
                     }
                     continue;
                 }
                 Step::Trailers(fields) => {
-                    trailers = fields;
+                    body.trailers = fields;
                     break;
                 }
                 Step::Done => break,
@@ -87,9 +104,9 @@ fn response<'a>(
             (None, _) => return Err(Not::Unfinished),
         }
     }
-    let mut rest = held.to_vec();
-    pieces.for_each(|piece| rest.extend_from_slice(piece));
-    Ok(Response { status: head.status, headers: head.headers, body, trailers, rest })
+    body.rest = held.to_vec();
+    pieces.for_each(|piece| body.rest.extend_from_slice(piece));
+    Ok(body)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The API keys of both projects, and the exact, role-preserving swap between them
 //! (`supabase-wire.md` 1.3, trap 3: never promote, never guess).
 
-use foldhash::HashMap;
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
@@ -38,14 +37,14 @@ pub struct ProjectKeys {
     pub service: Vec<Secret>,
 }
 
-/// Every known key, found in one look-up.
+/// Every known key.
 #[derive(Clone, Debug, Default)]
 pub struct Keyring {
     /// What to do with a key that is not here.
     pub unknown: UnknownKeys,
-    roles: HashMap<Secret, Role>,
-    /// The different lengths of the keys. A user's token nearly always has another one, and need not be hashed to be none of them.
-    lengths: Vec<usize>,
+    /// A handful, of which a text is compared with those of its own length: nearly always none for a user's token, and one for a key. A
+    /// map would be asked by a hash, and its answer take longer for a text that begins like a key.
+    roles: Vec<(Secret, Role)>,
     sent: Pair<[Option<SentKey>; 2]>,
 }
 
@@ -86,25 +85,25 @@ impl Keyring {
             for (role, list) in [(Role::Anon, &keys.anon), (Role::Service, &keys.service)] {
                 ring.sent[side][role as usize] = list.first().and_then(SentKey::of);
                 for key in list {
-                    if ring.roles.insert(key.clone(), role).is_some_and(|known| known != role) {
-                        return Err(RoleConflict);
+                    match ring.role(key.expose()) {
+                        None => ring.roles.push((key.clone(), role)),
+                        Some(known) if known == role => {}
+                        Some(_) => return Err(RoleConflict),
                     }
-                    ring.lengths.push(key.expose().len());
                 }
             }
         }
-        ring.lengths.sort_unstable();
-        ring.lengths.dedup();
         Ok(ring)
     }
 
     /// The role of a key of either project; `None` when the key is unknown.
     #[must_use]
     pub fn role(&self, key: &str) -> Option<Role> {
-        if !self.lengths.contains(&key.len()) {
-            return None;
-        }
-        self.roles.get(key).copied()
+        // All of them, so that the time does not tell which one it was.
+        self.roles.iter().fold(None, |found, (known, role)| match known.is(key) {
+            true => Some(*role),
+            false => found,
+        })
     }
 
     /// The key of this role that is sent to `side`; `None` when that side has none configured.

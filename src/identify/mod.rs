@@ -114,11 +114,13 @@ pub fn identify(
         Bearer::Token(token) => Some(read_token(token)),
         _ => None,
     };
+    // A role that a token claims has been verified by nobody: it names no user. The key itself is known.
+    let has_service_key = token.is_none() && credentials.role() == Some(Role::Service);
     let is_service = match &token {
         Some(facts) => facts.is_service_role && facts.subject.is_none(),
-        None => credentials.role() == Some(Role::Service),
+        None => has_service_key,
     };
-    if is_service && let Some(user) = text(headers, &settings.user_header) {
+    if has_service_key && let Some(user) = text(headers, &settings.user_header) {
         return Identity::User(User::plain(user));
     }
     let user = settings.sources.iter().find_map(|source| match source {

@@ -113,6 +113,16 @@ fn x_user_id_counts_only_together_with_a_service_key() {
     assert_eq!(key_of(&ask(&both, None, &default_settings())), user("bob"));
 }
 
+/// Anybody can write this token; its side is the one who finds that out.
+#[test]
+fn x_user_id_does_not_count_with_a_token_that_says_it_is_the_service() {
+    let forged = bearer(&json!({"role": "service_role"}));
+    for apikey in ["anon-old", "service-old"] {
+        let headers = [("apikey", apikey), ("authorization", &*forged), ("x-user-id", "ada")];
+        assert_eq!(ask(&headers, None, &default_settings()), Identity::Service, "{apikey}");
+    }
+}
+
 #[test]
 fn sources_are_asked_in_order() {
     let settings = settings(vec![

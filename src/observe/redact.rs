@@ -46,6 +46,12 @@ const SECRET_NAMES: [&str; 25] = [
 /// Removes secrets from a path with its query, and cuts it to [`MAX_BYTES`]. Borrows when nothing has to change.
 #[must_use]
 pub fn redact(path_and_query: &str) -> Cow<'_, str> {
+    cut(without_secrets(path_and_query))
+}
+
+/// Removes secrets from a path with its query; all the rest of it stays. Borrows when there are none.
+#[must_use]
+pub fn without_secrets(path_and_query: &str) -> Cow<'_, str> {
     let (path, query) = match path_and_query.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (path_and_query, None),
@@ -53,7 +59,7 @@ pub fn redact(path_and_query: &str) -> Cow<'_, str> {
     let clean = !path.split('/').any(looks_secret)
         && query.is_none_or(|query| !query.split('&').any(|pair| secret_value(pair).is_some()));
     if clean {
-        return cut(Cow::Borrowed(path_and_query));
+        return Cow::Borrowed(path_and_query);
     }
     let mut out = String::with_capacity(path_and_query.len());
     for (i, segment) in path.split('/').enumerate() {
@@ -69,7 +75,7 @@ pub fn redact(path_and_query: &str) -> Cow<'_, str> {
             None => out.push_str(pair),
         }
     }
-    cut(Cow::Owned(out))
+    Cow::Owned(out)
 }
 
 /// What may be shown of a parameter whose value is secret (`name=`); `None` when all of it may.

@@ -20,6 +20,7 @@ use crate::decide::{self, Belongs, Reason, decide};
 use crate::identify::claims::TokenFacts;
 use crate::identify::credentials::Credentials;
 use crate::identify::{Identity, User};
+use crate::observe::redact::without_secrets;
 use crate::rewrite::keys::KeyPlaces;
 use crate::rewrite::rest::{ACCEPT_PROFILE, CONTENT_PROFILE};
 use crate::route::Route;
@@ -62,7 +63,7 @@ pub struct Explained {
 pub struct Rewritten {
     /// The method.
     pub method: String,
-    /// Path and query.
+    /// Path and query, without the keys and tokens that were asked about.
     pub path: String,
     /// The value of the profile header.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,12 +139,11 @@ pub fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explained, No
 fn request(question: &Question, path: &str) -> Result<Asked, NoAnswer> {
     let method = question.method.as_deref().unwrap_or("GET").to_uppercase();
     let method = Method::try_from(method.as_str()).map_err(|_| NoAnswer::Method(method.clone()))?;
-    let target: PathAndQuery = path.parse().map_err(|_| NoAnswer::UnknownPath(path.to_owned()))?;
+    let unknown = || NoAnswer::UnknownPath(without_secrets(path).into_owned());
+    let target: PathAndQuery = path.parse().map_err(|_| unknown())?;
     let route = accept::route(&method, target.path()).map_err(|why| match why {
         NotServed::Method => NoAnswer::Method(method.to_string()),
-        NotServed::UnknownPath | NotServed::DotSegments => {
-            NoAnswer::UnknownPath(target.path().to_owned())
-        }
+        NotServed::UnknownPath | NotServed::DotSegments => unknown(),
     })?;
     let mut headers = HeaderMap::new();
     if let Some(profile) =
@@ -175,7 +175,7 @@ fn rewritten(
     }
     Ok(Rewritten {
         method: said.method.to_string(),
-        path: said.target.to_string(),
+        path: without_secrets(said.target.as_str()).into_owned(),
         profile: text(ACCEPT_PROFILE).or_else(|| text(CONTENT_PROFILE)).map(str::to_owned),
         headers,
     })

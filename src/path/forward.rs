@@ -12,6 +12,7 @@ use super::refusal::Refusal;
 use super::rewrite::{Said, Undo, may_fall_back};
 use super::worker::Worker;
 use super::{Asked, Caller, Client, Path};
+use crate::chance;
 use crate::decide::{Belongs, Decision, Question, Reason, decide};
 use crate::forward::OnNewUnavailable;
 use crate::forward::error::ForwardError;
@@ -237,7 +238,7 @@ impl Socket {
     /// Resolves when this socket has to close: the proxy stops, or the socket would now be decided for the other side. Spread over
     /// `realtime.drain`, so that the clients do not all come back at once.
     async fn has_to_restart(&self) {
-        let share = rand::random::<f64>();
+        let share = chance::random::<f64>();
         let shared = &self.worker.shared;
         let mut drain = shared.drain.clone();
         let flip = async {
@@ -246,6 +247,7 @@ impl Socket {
             tokio::time::sleep(shared.socket_drain.mul_f64(share)).await;
         };
         tokio::select! {
+            biased;
             () = flip => {}
             _stop = drain.wait_for(|stop| *stop) => {
                 tokio::time::sleep(shared.stop_drain.mul_f64(share)).await;

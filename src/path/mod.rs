@@ -9,6 +9,8 @@ pub mod explain;
 mod forward;
 pub mod layers;
 pub mod published;
+#[cfg(test)]
+mod published_tests;
 pub mod pure;
 mod realtime;
 pub mod refusal;
@@ -34,6 +36,7 @@ use ipnet::IpNet;
 use crate::accept::listener::Place;
 use crate::accept::request;
 use crate::accept::wire::Wire;
+use crate::chance;
 use crate::decide::{Belongs, Decision};
 use crate::forward::request_body::{BodyFault, Share};
 use crate::identify::Identity;
@@ -49,6 +52,7 @@ use crate::rewrite::rest::{Asked as RestAsked, Resource, resolve};
 use crate::rewrite::storage::Endpoint;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
+use crate::sync;
 use crate::trace::{Sampler, TRACEPARENT, Trace};
 use body::{AnswerBody, Record, Source};
 use refusal::Refusal;
@@ -311,7 +315,7 @@ impl About {
         trusted: &[IpNet],
         sampler: Option<Sampler>,
     ) -> Self {
-        let random = rand::random();
+        let random = chance::random();
         Self {
             method: request.method().clone(),
             origin: request.headers().get(header::ORIGIN).cloned(),

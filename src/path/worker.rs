@@ -7,20 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use arc_swap::cache::Cache;
 use tokio::sync::{mpsc, watch};
 
 use super::published::PublishedKeys;
+use crate::forward::names::Resolver;
 use crate::forward::pool::Pool;
 use crate::identify::cache::TokenCache;
+use crate::live::{self, View};
 use crate::observe::Shard;
 use crate::observe::span::Spans;
 use crate::snapshot::Snapshot;
 use crate::tokens::cache::ExchangeCache;
 
-/// A snapshot as a request holds it. The outer count is the worker's own, so that taking and dropping it touches no memory
-/// that another worker touches.
-pub type Taken = Rc<Arc<Snapshot>>;
+/// A snapshot as a request holds it.
+pub type Taken = live::Taken<Snapshot>;
 
 /// What the composition root gives to every worker.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct Shared {
     pub stop_drain: Duration,
     /// What both projects publish as their keys.
     pub published: Arc<PublishedKeys>,
+    /// Whom to ask for the addresses of the projects' names.
+    pub resolver: Resolver,
 }
 
 /// One worker's own.
@@ -60,13 +62,7 @@ pub struct Worker {
     pub shard: Arc<Shard>,
     /// Held by everything that a stop waits for.
     pub alive: mpsc::Sender<()>,
-    snapshots: RefCell<Snapshots>,
-}
-
-#[derive(Debug)]
-struct Snapshots {
-    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
-    current: Taken,
+    view: RefCell<View<Snapshot>>,
 }
 
 impl Worker {
@@ -74,18 +70,18 @@ impl Worker {
     /// holds [`Worker::alive`] is gone, the worker itself included.
     #[must_use]
     pub fn new(shared: Shared, shard: Arc<Shard>) -> (Rc<Self>, mpsc::Receiver<()>) {
-        let mut cache = Cache::new(Arc::clone(&shared.live));
-        let current = Rc::new(Arc::clone(cache.load()));
+        let mut view = View::new(&shared.live);
+        let cache_entries = view.look().0.identify.cache_entries;
         let (alive, ended) = mpsc::channel(1);
         let worker = Self {
-            tokens: TokenCache::new(current.identify.cache_entries),
+            tokens: TokenCache::new(cache_entries),
             exchanged: ExchangeCache::default(),
-            pool: Pool::new(Arc::clone(&shard)),
+            pool: Pool::new(Arc::clone(&shard), shared.resolver.clone()),
             bodies: Rc::default(),
             shared,
             shard,
             alive,
-            snapshots: RefCell::new(Snapshots { cache, current }),
+            view: RefCell::new(view),
         };
         (Rc::new(worker), ended)
     }
@@ -93,13 +89,11 @@ impl Worker {
     /// The live snapshot, at the cost of reading one shared pointer.
     #[must_use]
     pub fn snapshot(&self) -> Taken {
-        let mut snapshots = self.snapshots.borrow_mut();
-        let Snapshots { cache, current } = &mut *snapshots;
-        let live = cache.load();
-        if !Arc::ptr_eq(live, current) {
-            *current = Rc::new(Arc::clone(live));
+        let mut view = self.view.borrow_mut();
+        let (live, is_new) = view.look();
+        if is_new {
             self.tokens.resize(live.identify.cache_entries);
         }
-        Rc::clone(current)
+        Rc::clone(live)
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod cors;
 pub mod encoding;
+pub mod fuzz;
 pub mod headers;
 pub mod rest;
 pub mod storage;

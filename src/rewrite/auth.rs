@@ -44,19 +44,26 @@ pub fn vouch(
         return;
     }
     let Ok(address) = HeaderValue::from_str(&client.to_string()) else { return };
-    let is_bearer = |value: &HeaderValue| {
-        value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
-    };
     match headers.get(header::AUTHORIZATION) {
         // A user's own token stays.
-        Some(value) if is_bearer(value) && !places.has_key_as_bearer() => {}
-        Some(value) if !is_bearer(value) => return,
+        Some(value) if places.has_token() && is_jwt(value) => {}
+        // What else it may be, a gateway could take for a key, and put the secret one's role in its place.
+        Some(_) if !places.has_key_as_bearer() => return,
         _ => {
             headers.insert(header::AUTHORIZATION, vouching.anon.bearer.clone());
         }
     }
     headers.insert(APIKEY, vouching.secret.header.clone());
     headers.insert(SB_FORWARDED_FOR, address);
+}
+
+/// Whether it has the shape of a token, behind its scheme.
+fn is_jwt(value: &HeaderValue) -> bool {
+    let token = value.to_str().ok().and_then(|value| value.split_once(' '));
+    token.is_some_and(|(_, token)| {
+        let mut parts = token.split('.').map(str::is_empty);
+        parts.by_ref().take(3).eq([false; 3]) && parts.next().is_none()
+    })
 }
 
 #[cfg(test)]
@@ -84,7 +91,10 @@ mod tests {
         let keyring = Keyring::build(&projects, UnknownKeys::Pass).unwrap();
         let mut map: HeaderMap = headers
             .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .map(|(name, value)| {
+                let bytes: Vec<u8> = value.chars().map(|c| u8::try_from(c).unwrap()).collect();
+                (HeaderName::from_static(name), HeaderValue::from_bytes(&bytes).unwrap())
+            })
             .collect();
         let places = KeyPlaces::of(&Credentials::of(&map, query, &keyring));
         let vouching = Vouching {
@@ -92,8 +102,10 @@ mod tests {
             anon: SentKey::of(&Secret::new(ANON)).unwrap(),
         };
         vouch(&mut map, &method, tail, places, &vouching, [192, 0, 2, 1].into());
-        ["apikey", "authorization", "sb-forwarded-for"]
-            .map(|name| map.get(name).map(|value| value.to_str().unwrap().to_owned()))
+        ["apikey", "authorization", "sb-forwarded-for"].map(|name| {
+            let bytes = map.get(name)?.as_bytes();
+            Some(bytes.iter().map(|byte| char::from(*byte)).collect())
+        })
     }
 
     #[test]
@@ -139,6 +151,14 @@ mod tests {
             (Method::POST, &[("apikey", ANON), ("authorization", "Bearer sb_secret_x")], None),
             (Method::POST, &[("apikey", ANON), ("authorization", "Bearer sb_other")], None),
             (Method::POST, &[("apikey", ANON), ("authorization", "Basic abc")], None),
+            // A gateway goes by the first letters, and gives whoever sends these the role of the apikey.
+            (Method::POST, &[("apikey", ANON), ("authorization", "Bearer sb_x\u{ff}")], None),
+            (Method::POST, &[("apikey", ANON), ("authorization", "Bearer \u{ff}")], None),
+            (Method::POST, &[("apikey", ANON), ("authorization", "bearer")], None),
+            (Method::POST, &[("apikey", ANON), ("authorization", "Bearer SB_SECRET_X")], None),
+            (Method::POST, &[("apikey", ANON), ("authorization", "Bearer a.b")], None),
+            (Method::POST, &[("apikey", ANON), ("authorization", "Bearer a..c")], None),
+            (Method::POST, &[("apikey", ANON), ("authorization", "Bearer a.b.c.d")], None),
         ] {
             let [apikey, authorization, address] = vouched(method, "/token", headers, query);
             assert_eq!(address, None, "{headers:?}");

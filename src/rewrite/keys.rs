@@ -15,6 +15,7 @@ pub struct KeyPlaces {
     header: Option<Role>,
     query: Option<Role>,
     bearer: Option<Role>,
+    has_token: bool,
     has_unknown: bool,
 }
 
@@ -34,6 +35,7 @@ impl KeyPlaces {
             header: role(credentials.header),
             query: role(credentials.query),
             bearer,
+            has_token: matches!(credentials.bearer, Bearer::Token(_)),
             has_unknown: credentials.has_unknown_key(),
         }
     }
@@ -64,6 +66,12 @@ impl KeyPlaces {
     #[must_use]
     pub fn has_key_as_bearer(&self) -> bool {
         self.bearer.is_some()
+    }
+
+    /// Whether `Authorization` holds what is by rule a user's token: a text that is no key, whosever.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.has_token
     }
 }
 

@@ -17,6 +17,7 @@ use super::{CrossSchemaEmbeds, Settings, Unmapped};
 use crate::counted;
 use crate::side::Side;
 
+pub mod fuzz;
 mod refusal;
 
 pub use refusal::Refusal;

@@ -5,18 +5,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`, `counted`, `trace`) is everybody's. Rooms are in the order of
+/// Room, and the rooms that it may import. The vocabulary (`side`, `route`, `secret`, `counted`, `trace`, `chance`) is everybody's. Rooms are in the order of
 /// the path: imports point back along it, never forward.
 const IMPORTS: &[(&str, &[&str])] = &[
+    ("chance", &[]),
     ("counted", &[]),
+    ("file", &[]),
     ("trace", &[]),
     ("side", &[]),
     ("route", &[]),
     ("secret", &[]),
+    ("sync", &[]),
+    // What is live: `config` publishes, workers look.
+    ("live", &["sync"]),
     ("local", &[]),
     ("outbound", &[]),
     ("http1", &[]),
-    ("accept", &["local", "http1"]),
+    ("accept", &["file", "local", "http1"]),
     ("identify", &[]),
     ("tokens", &["identify"]),
     ("decide", &["identify"]),
@@ -36,12 +41,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "path",
         &[
             "accept", "identify", "tokens", "decide", "rewrite", "realtime", "forward", "restore",
-            "observe", "snapshot", "http1",
+            "observe", "snapshot", "http1", "live", "sync",
         ],
     ),
     (
         "config",
         &[
+            "file",
+            "live",
             "accept",
             "identify",
             "tokens",
@@ -86,9 +93,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// `cli` is the operator's end: it may use all but the phases themselves.
 const CLI_IMPORTS: &[&str] =
-    &["admin", "app", "checks", "config", "decide", "k8s", "observe", "outbound", "path"];
+    &["admin", "app", "checks", "config", "decide", "file", "k8s", "observe", "outbound", "path"];
 
-const VOCABULARY: [&str; 5] = ["side", "route", "secret", "counted", "trace"];
+const VOCABULARY: [&str; 6] = ["side", "route", "secret", "counted", "trace", "chance"];
 
 /// Pure rooms and files: the decision, the translation, the codecs.
 const PURE: &[&str] = &[
@@ -128,6 +135,7 @@ const PURE: &[&str] = &[
     "src/checks/plan/grants.rs",
     "src/checks/plan/moves.rs",
     "src/checks/quote.rs",
+    "src/checks/ready.rs",
     "src/checks/plan/realtime.rs",
     "src/checks/plan/step.rs",
     "src/checks/plan/tables.rs",

@@ -13,15 +13,15 @@ use crate::support::upstream::{Upstream, response, usual};
 use crate::support::world::{Client, Setup, World};
 
 const OLD_SECRET: &str = "the old secret, at least thirty-two bytes";
-const NEW_SECRET: &str = "the new secret, at least thirty-two bytes";
-const OLD_ES: &str = include_str!("fixtures/old-es256.jwk");
+pub const NEW_SECRET: &str = "the new secret, at least thirty-two bytes";
+pub const OLD_ES: &str = include_str!("fixtures/old-es256.jwk");
 const NEW_ES: &str = include_str!("fixtures/new-es256.jwk");
 const OLD_RS: &str = include_str!("fixtures/old-rs256.jwk");
 const NEW_RS: &str = include_str!("fixtures/new-rs256.jwk");
 const JWKS: &str = "/auth/v1/.well-known/jwks.json";
 
 /// Exchange, everybody on new; no cooldown is ever over and no refresh due unless a test says so.
-fn exchange() -> Setup {
+pub fn exchange() -> Setup {
     World::start()
         .rollout(100)
         .set("tokens.mode", "\"exchange\"")
@@ -40,7 +40,7 @@ fn quoted(jwk: &str) -> String {
     format!("'{}'", jwk.trim())
 }
 
-fn claims() -> Value {
+pub fn claims() -> Value {
     json!({
         "iss": "https://old-ref.supabase.co/auth/v1", "sub": "ada", "aud": "authenticated",
         "exp": 4_000_000_000_u64, "iat": 1_700_000_000, "role": "authenticated", "aal": "aal2",
@@ -48,11 +48,11 @@ fn claims() -> Value {
     })
 }
 
-fn made_by(key: &SigningKey, claims: &Value) -> String {
+pub fn made_by(key: &SigningKey, claims: &Value) -> String {
     key.sign(claims.to_string().as_bytes()).unwrap()
 }
 
-fn with(world: &World, token: &str) -> Client {
+pub fn with(world: &World, token: &str) -> Client {
     world.client().with("authorization", &format!("Bearer {token}"))
 }
 
@@ -64,17 +64,17 @@ fn asked(upstream: &Upstream) -> Vec<String> {
 }
 
 /// The token that a side saw last.
-fn seen(upstream: &Upstream) -> String {
+pub fn seen(upstream: &Upstream) -> String {
     asked(upstream).pop().unwrap()
 }
 
-fn part(token: &str, n: usize) -> Value {
+pub fn part(token: &str, n: usize) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(n).unwrap()).unwrap())
         .unwrap()
 }
 
 /// What a project publishes of private JWKs.
-fn set(keys: &[&str]) -> String {
+pub fn set(keys: &[&str]) -> String {
     let public = |key: &&str| {
         let mut key: Value = serde_json::from_str(key).unwrap();
         for part in ["d", "p", "q", "dp", "dq", "qi"] {

@@ -22,7 +22,7 @@ use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::admin::guard::{Caller, is_same_secret};
+use crate::admin::guard::Caller;
 use crate::admin::{AdminError, State};
 use crate::identify::cookies;
 
@@ -187,7 +187,7 @@ pub(in crate::admin) async fn login(
     if let Some(wait) = state.console.logins.wait(now) {
         return Err(AdminError::too_many_logins(wait));
     }
-    if !is_same_secret(&asked.token, token) {
+    if !token.is(&asked.token) {
         state.console.logins.failed(now);
         tracing::warn!(?peer, "console: login refused, wrong token");
         return Err(AdminError::unauthorized());

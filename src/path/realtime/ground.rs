@@ -92,7 +92,7 @@ impl Ground for Here<'_> {
             Some(role) => keyring.key_for(side, role).map(|key| key.text.clone()),
             None => self.worker.token_now(self.snapshot, token, side),
         };
-        said.filter(|said| said.expose() != token).map(|said| said.expose().to_owned())
+        said.filter(|said| !said.is(token)).map(|said| said.expose().to_owned())
     }
 
     fn map(&self) -> &SchemaMap {

@@ -16,6 +16,7 @@ use super::dial::{Opening, dial};
 use super::farewell::{End, Farewell, TOO_BIG};
 use super::ground::{Facts, Here};
 use super::leg::{Heard, Leg, Unsent};
+use crate::chance;
 use crate::http1::incoming::OnUpgrade;
 use crate::observe::{Counter, Ending, Gauge};
 use crate::path::Client;
@@ -85,7 +86,7 @@ impl Beginning {
         let open = worker.shard.hold(Gauge::RealtimeSockets);
         let frame_bytes = snapshot.accept.limits.frame_bytes;
         let client = Leg::new(upgraded, Role::Server, frame_bytes, open).await;
-        let share = rand::random::<f64>();
+        let share = chance::random::<f64>();
         let identify_by = Instant::now() + snapshot.realtime.identify_timeout;
         drop(snapshot);
         let stop_drain = worker.shared.stop_drain;

@@ -4,6 +4,7 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
 import * as paths from './paths.mjs';
+import { keep, secret } from './said.mjs';
 
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
@@ -29,10 +30,20 @@ export async function openConsole(browser, proxy, { viewport = DESKTOP, colorSch
   page.on('pageerror', (error) => note(String(error)));
   page.on('console', (message) => ['error', 'warning'].includes(message.type()) && note(`${message.text()} ${message.location().url}`));
   await page.goto(`${proxy.adminUrl}/`);
-  return { page, context, faults, elsewhere, close: () => context.close() };
+  return {
+    page,
+    context,
+    faults,
+    elsewhere,
+    close: async () => {
+      keep('page', await page.content(), await page.locator('body').innerText());
+      await context.close();
+    },
+  };
 }
 
 export async function signIn(page, token) {
+  secret(token);
   await page.getByLabel('Admin token').fill(token);
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.locator('#now tr').first().waitFor();

@@ -1,11 +1,13 @@
 // The program under test: its configuration for the stack, its start and stop, and its admin API.
 
 import assert from 'node:assert/strict';
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SALT } from './bucket.mjs';
 import * as paths from './paths.mjs';
 import { freePorts, preferPort } from './ports.mjs';
+import { listenedPort } from './record.mjs';
+import { isKeeping, keep, keepPages, listenTo, secretsOf } from './said.mjs';
 
 /** How NEW reorganises OLD, as an operator would write it: the proxy reads by it, and `cutover plan` builds NEW by it. */
 export const SCHEMA = `
@@ -39,6 +41,9 @@ intelligence_usage_logs = "intelligence.usage_logs"
 [schema.functions]
 match_memories = "security_service"
 `;
+
+/** All that can be logged, so that it can be looked through. */
+const LEVEL = 'trace';
 
 /** A configuration for both projects of a pair, as text. `rollout` adds or replaces keys of its section; `sections` is more TOML.
  * A pair whose `tokens` is `exchange` has its signing keys in it. */
@@ -82,9 +87,11 @@ export async function startCutover(processes, stack, { ports = [], name = 'cutov
   const adminPort = ports[1] ? await preferPort(ports[1]) : freeAdmin;
   const configPath = join(processes.dir, `${name}.toml`);
   const auditFile = join(processes.dir, `${name}-audit.jsonl`);
-  writeFileSync(configPath, configText(stack, { port, adminPort, auditFile, ...options }));
+  const text = configText(stack, { port, adminPort, auditFile, ...options });
+  writeFileSync(configPath, text);
+  secretsOf(text);
 
-  const proxy = new Cutover(processes, { name, port, adminPort, configPath, auditFile, adminToken: options.adminToken });
+  const proxy = new Cutover(processes, { name, port: await listenedPort(port), adminPort, configPath, auditFile, adminToken: options.adminToken });
   await proxy.start();
   return proxy;
 }
@@ -95,7 +102,8 @@ class Cutover {
   }
 
   async start() {
-    const env = { PATH: process.env.PATH, HOME: process.env.HOME, RUST_LOG: process.env.RUST_LOG ?? 'info' }; // no rollout variable of the caller's
+    const env = { PATH: process.env.PATH, HOME: process.env.HOME, ...(isKeeping() && { CUTOVER_LOG__LEVEL: LEVEL }) }; // no rollout variable of the caller's
+    listenTo(this.adminUrl);
     this.child = this.processes.start(this.name, paths.cutoverBinary(), ['serve', '--config', this.configPath], { env, cwd: this.processes.dir });
     await this.processes.ready(this.child, async () => (await fetch(`${this.adminUrl}/readyz`)).ok);
   }
@@ -148,7 +156,9 @@ class Cutover {
   }
 
   async stop() {
+    if (!this.child.how) await keepPages(this, 'somebody');
     const { code, signal } = await this.processes.end(this.child);
+    if (existsSync(this.auditFile)) keep('audit', readFileSync(this.auditFile, 'utf8'));
     assert.deepEqual({ code, signal }, { code: 0, signal: null }, `cutover ended badly after SIGTERM; it said last:\n${this.log().slice(-2000)}`);
   }
 }

@@ -10,6 +10,7 @@ import { text } from 'node:stream/consumers';
 import { claimsOf, jwks, signJwt, verifyJwt } from './keys.mjs';
 import { OpenApi } from './openapi.mjs';
 import { Realtime } from './realtime.mjs';
+import { secretsIn } from './said.mjs';
 import { storageService } from './storage.mjs';
 
 const config = JSON.parse(process.argv[2]);
@@ -53,7 +54,11 @@ const server = createServer((request, response) => {
   if (path === '/auth/v1/.well-known/jwks.json') return response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'public, max-age=600' }).end(JSON.stringify(jwks(config.signing)));
   if (path === '/rest/v1/' && request.method === 'GET') return describe(request, response, role);
   if (path.startsWith('/rest/v1/') || path === '/rest/v1') return config.rest === 'postrust' ? toPostrust(request, response, role) : toLite(request, response, role);
-  if (path.startsWith('/auth/v1/')) return toLite(request, response, role);
+  if (path.startsWith('/auth/v1/')) {
+    const said = [];
+    request.on('data', (bytes) => said.push(bytes)).on('end', () => secretsIn({ body: Buffer.concat(said).toString() }));
+    return toLite(request, response, role);
+  }
   if (path.startsWith('/storage/v1/') || path.startsWith('/upload/resumable')) return storage.handle(request, response, liteHeaders(request, role));
   if (path.startsWith('/functions/v1/')) return toFunctions(request, response);
   if (path.startsWith('/realtime/v1/api/broadcast')) return realtime.restBroadcast(request, response, userBearer(request) ?? roleTokens[role]);
@@ -114,6 +119,7 @@ const isoTimes = {
   applies: (answer) => answer.headers['content-type']?.includes('json'),
   repair(answer) {
     const text = answer.body.toString().replace(/"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d[.\d]*)\+00"/g, '"$1T$2Z"');
+    secretsIn({ body: text });
     answer.body = Buffer.from(text);
     answer.headers['content-length'] = String(answer.body.length);
   },
@@ -212,6 +218,7 @@ function refuse(response, status, message) {
 }
 
 function remember(request) {
+  secretsIn(request);
   record.push({ method: request.method, url: request.url, headers: request.headers, rawHeaders: request.rawHeaders });
   if (record.length > RECORD_LIMIT) record = record.slice(-RECORD_LIMIT / 2);
 }

@@ -4,6 +4,8 @@
 
 import { createHmac, createPrivateKey, createPublicKey, generateKeyPairSync, randomUUID, sign, timingSafeEqual, verify } from 'node:crypto';
 
+import { secret } from './said.mjs';
+
 export const JWT_SECRET = 'super-secret-jwt-token-with-at-least-32-characters-long';
 export const OTHER_SECRET = 'another-secret-of-the-new-project-with-more-than-32-characters';
 
@@ -30,7 +32,9 @@ export function signJwt(claims, signing = JWT_SECRET) {
   const key = typeof signing === 'string' ? hs256(signing) : signing;
   const head = { alg: key.alg, typ: 'JWT', ...(key.jwk && { kid: key.jwk.kid }) };
   const text = `${base64url(JSON.stringify(head))}.${base64url(JSON.stringify(claims))}`;
-  return `${text}.${signature(key, text)}`;
+  const token = `${text}.${signature(key, text)}`;
+  secret(token);
+  return token;
 }
 
 function signature({ alg, secret, jwk }, text) {

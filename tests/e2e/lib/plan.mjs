@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { SCHEMA } from './cutover.mjs';
 import * as paths from './paths.mjs';
+import { keep, secretsOf } from './said.mjs';
 
 const run = promisify(execFile);
 
@@ -21,6 +22,8 @@ export async function command(processes, databases, args, { schema = SCHEMA, cod
   const [name, ...rest] = args;
   const ended = await run(paths.cutoverBinary(), [name, '--config', config, ...rest], { env, cwd: dir, maxBuffer: 1 << 26 })
     .then((said) => ({ code: 0, ...said }), (error) => ({ code: error.code, stdout: error.stdout, stderr: error.stderr }));
+  for (const url of [databases.old, databases.new, ...args]) secretsOf(`database_url = ${JSON.stringify(url ?? '')}`);
+  keep(name, ended.stdout, ended.stderr);
   if (ended.code !== code) throw new Error(`cutover ${args.join(' ')} ended with ${ended.code}, not ${code}:\n${ended.stdout}\n${ended.stderr}`);
   return ended;
 }

@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { placeFor } from './said.mjs';
 import { until } from './until.mjs';
 
 const STOP_SECONDS = 10;
@@ -30,14 +31,15 @@ export class Processes {
     process.once('exit', () => this.killNow()); // the last resort, for process.exit() in the middle of things
   }
 
-  /** Starts a program with its output in `<dir>/<name>.log`. */
+  /** Starts a program with its output in `<dir>/<name>.log`; that of the program under test goes where it is kept, in a run of the suite. */
   start(name, command, args, options = {}) {
-    const logPath = join(this.dir, `${name}.log`);
+    const logPath = placeFor(command, this.dir, name) ?? join(this.dir, `${name}.log`);
     const log = openSync(logPath, 'a');
     // Detached from the terminal, so that Ctrl-C reaches this process alone, which then stops the others in order.
     const child = spawn(command, args, { stdio: ['ignore', log, log], detached: true, ...options });
     child.logPath = logPath;
     child.label = name;
+    child.began = [command, args, options];
     child.ended = new Promise((ended) => {
       child.once('exit', (code, signal) => ended({ code, signal }));
       child.once('error', (error) => ended({ code: -1, error }));
@@ -70,6 +72,21 @@ export class Processes {
     }
     this.children = this.children.filter((other) => other !== child);
     return child.ended;
+  }
+
+  /** Ends a program as the kernel does when memory is short. Returns a function that starts the same again, as a supervisor would. */
+  async crash(child) {
+    child.kill('SIGKILL');
+    await child.ended;
+    this.children = this.children.filter((other) => other !== child);
+    return () => this.start(child.label, ...child.began);
+  }
+
+  /** The running program whose log has this name. */
+  named(label) {
+    const found = this.children.find((child) => child.label === label);
+    if (!found) throw new Error(`no program ${label} among ${this.children.map((child) => child.label).join(', ')}`);
+    return found;
   }
 
   onStop(closer) {

@@ -8,6 +8,7 @@ import * as paths from './paths.mjs';
 import { plan } from './plan.mjs';
 import { freePorts } from './ports.mjs';
 import { startPostgres } from './postgres.mjs';
+import { secret } from './said.mjs';
 import { answers } from './until.mjs';
 
 /** What each project exposes through REST; the first is the default of a request that names none. */
@@ -42,8 +43,9 @@ export async function startProject(processes, name, build, { rest = 'postrust', 
   await database.file('storage.sql', { project: name });
   await database.close();
 
+  secret(keys.anon, keys.service, signing.secret, signing.jwk?.d);
   const { anon: [anonKey], service: [serviceKey] } = keys;
-  return { name, url: `http://127.0.0.1:${gatewayPort}`, anonKey, serviceKey, keys, signing, databaseUrl: database.url };
+  return { name, url: `http://127.0.0.1:${gatewayPort}`, anonKey, serviceKey, keys, signing, databaseUrl: database.url, crashDatabase: database.crash };
 }
 
 /** OLD, made by hand; its dump is what NEW is built from, and `made` is told of it before OLD's services are up. */

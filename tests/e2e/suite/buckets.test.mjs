@@ -12,6 +12,7 @@ import { bucket, SALT, side, VECTORS } from '../lib/bucket.mjs';
 import { configText } from '../lib/cutover.mjs';
 import { cutoverBinary } from '../lib/paths.mjs';
 import { Processes } from '../lib/processes.mjs';
+import { keep } from '../lib/said.mjs';
 import { cutover, registered, stack } from '../lib/suite.mjs';
 
 const run = promisify(execFile);
@@ -21,6 +22,7 @@ after(() => processes.stop());
 
 async function explain(config, user) {
   const { stdout } = await run(cutoverBinary(), ['explain', '--json', '--config', config, '--user', user], { env: { PATH: process.env.PATH } });
+  keep('explain', stdout);
   return JSON.parse(stdout);
 }
 

@@ -11,6 +11,7 @@ import postgres from 'postgres';
 import { configText } from '../lib/cutover.mjs';
 import { OTHER_SECRET } from '../lib/keys.mjs';
 import * as paths from '../lib/paths.mjs';
+import { keep, secretsOf } from '../lib/said.mjs';
 import { registered, stack, startPair } from '../lib/suite.mjs';
 
 const BUCKET = 'doctors-bucket'; // of this file alone: others may hold objects of other tests
@@ -43,9 +44,11 @@ function settings(pair) {
 function doctor(text = settings(stack), ...args) {
   const config = join(directory, 'config.toml');
   writeFileSync(config, text);
+  secretsOf(text);
   const all = ['doctor', '--config', config, ...(args.length ? args : ['--json'])];
   return new Promise((resolve) => {
     execFile(paths.cutoverBinary(), all, { env: { PATH: process.env.PATH }, cwd: directory }, (error, stdout, stderr) => {
+      keep('doctor', stdout, stderr);
       const said = all.includes('--json') ? JSON.parse(stdout) : undefined;
       resolve({ code: error?.code ?? 0, stdout, stderr, ...said });
     });
@@ -285,6 +288,7 @@ test('on a terminal it shows how it goes on, in colour, and ends', async () => {
     const child = execFile('script', ['-qec', command, '/dev/null'], { timeout: 60_000, env: { PATH: process.env.PATH, TERM: 'xterm' } }, (error, stdout) => resolve({ error, stdout }));
     child.stdin.end();
   });
+  keep('doctor', stdout);
   assert.equal(error, null, stdout);
   assert.match(stdout, /\x1b\[32mpass\x1b\[0m {2}new/);
   assert.match(stdout, /both projects/, 'what is asked about now');

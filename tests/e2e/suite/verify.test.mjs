@@ -13,6 +13,7 @@ import { plan } from '../lib/plan.mjs';
 import { freePorts } from '../lib/ports.mjs';
 import { startPostgres } from '../lib/postgres.mjs';
 import { Processes } from '../lib/processes.mjs';
+import { keep, secretsOf } from '../lib/said.mjs';
 import { registered, stack } from '../lib/suite.mjs';
 import { until } from '../lib/until.mjs';
 import { fill, found, MAP, plant } from '../lib/verify-data.mjs';
@@ -27,6 +28,7 @@ const urls = Object.fromEntries(['old', 'new'].map((side) => [side, stack[side].
 const project = (name, url) => `[projects.${name}]\nurl = "${stack[name].url}"\nanon_key = ${JSON.stringify(stack[name].keys.anon)}\n${url ? `database_url = "${url}"\n` : ''}`;
 writeFileSync(ownConfig, `${project('old', urls.old)}${project('new', urls.new)}${MAP}`);
 writeFileSync(stackConfig, configText(stack, { port: 8000, adminPort: 8001 }));
+secretsOf(readFileSync(ownConfig, 'utf8'));
 
 let runs = 0;
 
@@ -120,6 +122,7 @@ test('a run that is killed half-way goes on where it was, and finds the same', a
   child.kill('SIGKILL');
   await child.ended;
   assert.equal(statSync(state).mode & 0o777, 0o600, 'keys are for their owner alone');
+  keep('state', readFileSync(state, 'utf8'));
   assert.doesNotMatch(readFileSync(state, 'utf8'), /postgres:postgres/);
 
   const other = await verify(ownConfig, ...args.filter((arg) => arg !== '--ignore' && arg !== 'updated_at'));
