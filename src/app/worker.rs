@@ -18,7 +18,7 @@ use crate::accept::tls::Certificate;
 use crate::accept::wire::{Stage, Watchdog, Wire};
 use crate::http1::incoming::Incoming;
 use crate::http1::stream::Stream;
-use crate::observe::{Counter, Gauge, Shard};
+use crate::observe::{Counter, Ending, Gauge, Shard};
 use crate::path::layers::CatchPanic;
 use crate::path::worker::{Shared, Worker};
 use crate::path::{Client, handle};
@@ -156,6 +156,7 @@ impl Door {
     fn connect(&self, stream: TcpStream, peer: SocketAddr) {
         let Some((wire, terms, service)) = self.admit(peer) else { return };
         let server = self.certificate.as_ref().map(|certificate| certificate.server_config());
+        let (worker, told) = (Rc::clone(&self.worker), Rc::clone(&wire));
         tokio::task::spawn_local(async move {
             match server {
                 None => serve_plain(Stream::Plain(stream), wire, terms, service).await,
@@ -164,6 +165,10 @@ impl Door {
                         tracing::debug!(%error, "no TLS handshake");
                     }
                 }
+            }
+            if told.has_flooded() {
+                tracing::debug!(%peer, "closed: a flood");
+                worker.shard.ended(Ending::Flood, None);
             }
         });
     }

@@ -87,17 +87,20 @@ pub enum Ending {
     FrameTooLarge,
     /// An end of a WebSocket took no frame for `realtime.send_timeout`: closed with 1013.
     TooSlow,
+    /// A client's HTTP/2 connection went beyond `limits.http2_frames` or `limits.http2_resets`: closed.
+    Flood,
 }
 
 impl Ending {
     /// Every ending.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Complete,
         Self::ResponseCut,
         Self::RequestCut,
         Self::ClientGone,
         Self::FrameTooLarge,
         Self::TooSlow,
+        Self::Flood,
     ];
 
     /// The `kind` label of `cutover_errors_total`; `complete` is never counted there.
@@ -110,6 +113,7 @@ impl Ending {
             Self::ClientGone => "client_gone",
             Self::FrameTooLarge => "frame_too_large",
             Self::TooSlow => "too_slow",
+            Self::Flood => "flood",
         }
     }
 }

@@ -112,6 +112,7 @@ const PURE: &[&str] = &[
     "src/trace.rs",
     "src/snapshot.rs",
     "src/accept/framing.rs",
+    "src/accept/meter.rs",
     "src/accept/request.rs",
     "src/identify",
     "src/tokens",
