@@ -276,7 +276,7 @@ impl Play {
     }
 
     /// Notes what has to be in force now.
-    fn publish(&mut self) {
+    fn publish(&self) {
         let rollout = self.in_force();
         let epoch = self.control.live().load().epoch;
         let mut versions = self.stage.versions.borrow_mut();
