@@ -244,7 +244,8 @@ fn imports_point_one_way() {
     let mut faults = Vec::new();
     for path in rust_files("src") {
         let room = room(&path);
-        if matches!(room.as_str(), "lib" | "main") {
+        // `models` is of the tests: it tries what others made.
+        if matches!(room.as_str(), "lib" | "main" | "models") {
             continue;
         }
         let table = IMPORTS.iter().find(|(name, _)| *name == room);
