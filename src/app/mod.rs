@@ -235,11 +235,7 @@ fn run_background(
     let _inside = background.enter();
     let admin_socket = tokio::net::TcpListener::from_std(admin_socket)?;
     // Until the runtime itself ends: the last thing that operators lose is the view.
-    background.spawn(async move {
-        if let Err(error) = admin::serve(admin_socket, state, std::future::pending()).await {
-            tracing::error!(%error, "the admin listener failed");
-        }
-    });
+    background.spawn(admin::serve(admin_socket, state, std::future::pending()));
     watching::spawn(control)?;
     if let Some(certificate) = certificate {
         background.spawn(reload_certificate(certificate));

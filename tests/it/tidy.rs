@@ -69,7 +69,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "observe", "snapshot", "path", "config",
         ],
     ),
-    ("admin", &["identify", "config", "decide", "observe", "path", "snapshot"]),
+    ("admin", &["accept", "identify", "config", "decide", "observe", "path", "snapshot"]),
     (
         "app",
         &[
