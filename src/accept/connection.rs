@@ -23,6 +23,7 @@ use tower_service::Service;
 
 use super::Limits;
 use super::http1;
+use super::unread::Unread;
 use super::wire::{Refused, Told, Wire};
 use crate::http1::incoming::Incoming;
 use crate::http1::link::Link;
@@ -44,8 +45,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub struct Terms {
     /// The limits that hold for it, from the snapshot at its beginning.
     pub limits: Limits,
-    /// The connection is one too many: every request is answered 503.
-    pub is_refused: bool,
+    /// Why the connection is refused, if it is: every request is answered so.
+    pub refused: Option<Refused>,
 }
 
 /// A service whose answers can be sent.
@@ -67,9 +68,9 @@ where
 /// Serves a plain connection: HTTP/1.1, or HTTP/2 with prior knowledge.
 pub async fn serve_plain<S: Answers>(stream: Stream, wire: Rc<Wire>, terms: Terms, service: S) {
     let mut link = Link::new(stream);
-    let spoken = match terms.is_refused {
-        true => Ok(false),
-        false => poll_fn(|cx| poll_preface(&mut link, &wire, cx)).await,
+    let spoken = match terms.refused {
+        Some(_) => Ok(false),
+        None => poll_fn(|cx| poll_preface(&mut link, &wire, cx)).await,
     };
     match spoken {
         Ok(true) => {
@@ -140,8 +141,8 @@ fn poll_preface(
 
 async fn serve_http2<S: Answers>(io: Upgraded<Stream>, wire: &Rc<Wire>, terms: &Terms, service: S) {
     wire.speaks_http2();
-    if terms.is_refused {
-        wire.refuse(Refused::TooManyConnections);
+    if let Some(why) = terms.refused {
+        wire.refuse(why);
     }
     let mut builder = http2::Builder::new(LocalExecutor);
     let header_bytes = u32::try_from(terms.limits.header_bytes).unwrap_or(u32::MAX);
@@ -151,11 +152,14 @@ async fn serve_http2<S: Answers>(io: Upgraded<Stream>, wire: &Rc<Wire>, terms: &
         .max_header_list_size(header_bytes)
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING);
+    let answering = Rc::clone(wire);
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-        service.clone().call(request.map(Incoming::Http2))
+        let answer = service.clone().call(request.map(Incoming::Http2));
+        let wire = Rc::clone(&answering);
+        async move { answer.await.map(|answer| answer.map(|body| Unread::new(body, wire))) }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    if terms.is_refused {
+    if terms.refused.is_some() {
         // It answers what has come already and ends: it takes a place that it should not have.
         connection.as_mut().graceful_shutdown();
     }

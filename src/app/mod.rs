@@ -147,6 +147,7 @@ impl Proxy {
             // Half of the time is left for the goodbyes themselves: a socket that is cut is not told to come back.
             stop_drain: startup.realtime_drain.min(startup.drain_timeout / 2),
             published: Arc::default(),
+            addresses: Arc::default(),
         };
         let open = Arc::new(AtomicUsize::new(0));
         let mut tls_sockets = tls_sockets.into_iter();

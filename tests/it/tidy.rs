@@ -109,6 +109,7 @@ const PURE: &[&str] = &[
     "src/secret.rs",
     "src/trace.rs",
     "src/snapshot.rs",
+    "src/accept/addresses.rs",
     "src/accept/framing.rs",
     "src/accept/request.rs",
     "src/identify",
