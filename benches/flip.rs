@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use cutover::app::Proxy;
 use cutover::config::live::{Control, Sources};
+use cutover::forward::names::Resolver;
 use cutover::observe::log::Dropped;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -62,7 +63,7 @@ fn main() {
     let sources = Sources { file: Some(config.clone()), environment: BTreeMap::new() };
     let (control, startup, _warnings) = Control::start(sources).unwrap();
     let live = Arc::clone(control.live());
-    let proxy = Proxy::start(control, &startup, Dropped::default()).unwrap();
+    let proxy = Proxy::start(control, &startup, Dropped::default(), Resolver::default()).unwrap();
 
     let seen = Arc::new(LastSeen {
         start: Instant::now(),

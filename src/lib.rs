@@ -21,6 +21,7 @@
 // Vocabulary: imports nothing of ours.
 mod chance;
 pub mod counted;
+pub mod file;
 pub mod http1;
 pub mod live;
 mod local;

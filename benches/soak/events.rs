@@ -14,7 +14,7 @@ const PERCENTAGES: [u8; 6] = [10, 50, 100, 50, 10, 0];
 /// A side is away in every sixth step, for so long.
 const AWAY: Duration = Duration::from_secs(2);
 /// How much longer its absence may be felt: the proxy's timeouts, and a machine that is busy.
-const FELT: Duration = Duration::from_secs(4);
+const FELT: Duration = Duration::from_secs(6);
 pub const SALT: &str = "soak";
 
 /// The percentages of all times, and the absences.

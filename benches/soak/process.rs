@@ -169,7 +169,7 @@ fn settings(sides: &Pair<Upstream>) -> String {
     format!(
         "listen = \"127.0.0.1:0\"\nworkers = 2\ndrain_timeout = \"5s\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\naccess = false\n\
          [projects.old]\nurl = \"http://{}\"\nanon_key = {ANON_OLD:?}\n[projects.new]\nurl = \"http://{}\"\nanon_key = {ANON_NEW:?}\n\
-         [rollout]\nenv_file = \"live.env\"\naudit_file = \"\"\nsalt = {SALT:?}\n[upstream]\ntimeout = \"1s\"\nconnect_timeout = \"500ms\"\n\
+         [rollout]\nenv_file = \"live.env\"\naudit_file = \"\"\nsalt = {SALT:?}\n[upstream]\ntimeout = \"3s\"\nconnect_timeout = \"500ms\"\n\
          [realtime]\ndrain = \"{}s\"\n[schema.tables]\ntodos = \"app\"\n",
         sides.old.address,
         sides.new.address,

@@ -23,7 +23,7 @@ use crate::tally::Tally;
 /// One of so many requests fails.
 const ONE_OF: u64 = 200;
 /// Longer than the proxy waits for an answer.
-const HANGS: Duration = Duration::from_millis(1500);
+const HANGS: Duration = Duration::from_secs(4);
 
 /// What is done to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

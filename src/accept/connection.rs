@@ -95,7 +95,7 @@ pub async fn serve_tls<S: Answers>(
 ) -> io::Result<()> {
     let mut handshake = Box::pin(TlsAcceptor::from(server).accept(stream));
     let stream = poll_fn(|cx| match handshake.as_mut().poll(cx) {
-        Poll::Pending if wire.listens(cx) > Told::Nothing => {
+        Poll::Pending if wire.listens(cx) > Told::Leave => {
             Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
         }
         done => done,
@@ -131,7 +131,7 @@ fn poll_preface(
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             // A client that has not said a word yet loses nothing when the proxy stops.
-            Poll::Pending if wire.listens(cx) > Told::Nothing => {
+            Poll::Pending if wire.listens(cx) > Told::Leave => {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
             Poll::Pending => return Poll::Pending,

@@ -105,7 +105,7 @@ fn poll_request(
             Poll::Ready(Ok(_)) => {}
             // When the proxy stops, a head that has begun is waited for, and one that hasn't is not.
             Poll::Pending => match wire.listens(cx) {
-                Told::Nothing => return Poll::Pending,
+                Told::Nothing | Told::Leave => return Poll::Pending,
                 Told::Stop if !link.held().is_empty() => return Poll::Pending,
                 Told::Stop | Told::Overdue => return Poll::Ready(None),
             },

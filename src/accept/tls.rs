@@ -1,6 +1,5 @@
 //! TLS termination: HTTP/1.1 and HTTP/2 by ALPN, the certificate read again when its file changes.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +10,11 @@ use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
+
+use crate::file;
+
+/// No chain and no key is larger.
+const LARGEST: u64 = 1024 * 1024;
 
 /// Why a certificate can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +84,7 @@ impl Certificate {
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|cause| TlsError::File { path: path.to_owned(), cause })
+    file::read(path, LARGEST).map_err(|cause| TlsError::File { path: path.to_owned(), cause })
 }
 
 fn fingerprint(cert: &[u8], key: &[u8]) -> [u8; 32] {
@@ -107,6 +111,8 @@ fn read(cert_path: &Path, key_path: &Path) -> Result<Loaded, TlsError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn write_pair(folder: &Path) {
@@ -139,5 +145,27 @@ mod tests {
         write_pair(folder.path());
         fs::write(&key, "").unwrap();
         assert!(Certificate::load(&cert, &key).unwrap_err().to_string().contains("tls.key"));
+    }
+
+    /// The look that waits for a FIFO would be the last one.
+    #[test]
+    fn what_stands_in_place_of_a_file_is_named_and_a_good_pair_is_taken_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        write_pair(folder.path());
+        let (cert, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+        let certificate = Certificate::load(&cert, &key).unwrap();
+        fs::remove_file(&cert).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&cert).status().unwrap().success());
+        assert!(
+            certificate.reload().unwrap_err().to_string().ends_with("it is no file but a FIFO")
+        );
+        fs::remove_file(&cert).unwrap();
+        fs::create_dir(&cert).unwrap();
+        assert!(certificate.reload().unwrap_err().to_string().ends_with("a directory"));
+        fs::remove_dir(&cert).unwrap();
+        fs::File::create(&cert).unwrap().set_len(100 << 20).unwrap();
+        assert!(certificate.reload().unwrap_err().to_string().ends_with("larger than 1 MiB"));
+        write_pair(folder.path());
+        assert!(certificate.reload().unwrap());
     }
 }

@@ -31,6 +31,8 @@ pub(super) enum Told {
     /// Nothing: it goes on.
     #[default]
     Nothing,
+    /// Another process takes the proxy's place: whoever asks gets an answer, and is told to ask there next.
+    Leave,
     /// The proxy stops: what has begun may end.
     Stop,
     /// Its head is too slow, it has been idle for too long, or it has taken nothing of its answer for too long.
@@ -47,6 +49,18 @@ enum TooSlow {
     Yes,
     /// It was, and the request that this ended says so.
     Counted,
+}
+
+/// How far the proxy's own end is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It is not in sight.
+    #[default]
+    Serving,
+    /// Another process takes its place: connections are ended as their requests end.
+    Leaving,
+    /// What has begun may end; connections without a request are closed.
+    Stopping,
 }
 
 /// The shared state of one client connection.
@@ -248,11 +262,12 @@ impl Wire {
         now.saturating_duration_since(since) >= most
     }
 
-    fn look(&self, now: Instant, is_stopping: bool) {
-        let told = match is_stopping {
+    fn look(&self, now: Instant, stage: Stage) {
+        let told = match stage {
             _ if self.is_overdue(now) => Told::Overdue,
-            true => Told::Stop,
-            false => Told::Nothing,
+            Stage::Stopping => Told::Stop,
+            Stage::Leaving => Told::Leave,
+            Stage::Serving => Told::Nothing,
         };
         if told > self.told.get() {
             self.told.set(told);
@@ -292,25 +307,25 @@ impl Watchdog {
     }
 
     /// Looks around until the future is dropped.
-    pub async fn run(&self, mut drain: watch::Receiver<bool>) {
+    pub async fn run(&self, mut end: watch::Receiver<Stage>) {
         loop {
-            let is_stopping = *drain.borrow();
-            self.step.set(self.look(Instant::now(), is_stopping));
+            let stage = *end.borrow_and_update();
+            self.step.set(self.look(Instant::now(), stage));
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(self.step.get()) => {}
                 () = self.sooner.notified() => {}
-                _stop = drain.wait_for(|stop| *stop), if !is_stopping => {}
+                _further = end.wait_for(|now| *now > stage), if stage < Stage::Stopping => {}
             }
         }
     }
 
     /// Looks at every connection; answers when to look again.
-    fn look(&self, now: Instant, is_stopping: bool) -> Duration {
+    fn look(&self, now: Instant, stage: Stage) -> Duration {
         let mut step = LONGEST_STEP;
         self.wires.borrow_mut().retain(|wire| {
             let Some(wire) = wire.upgrade() else { return false };
-            wire.look(now, is_stopping);
+            wire.look(now, stage);
             step = step.min(wire.step());
             true
         });
@@ -409,17 +424,19 @@ mod tests {
     async fn the_watchdog_says_what_is_so_and_never_takes_it_back() {
         let (dog, wire) = (Watchdog::default(), Rc::new(wire()));
         dog.watch(&wire);
-        assert_eq!(dog.look(Instant::now(), false), LONGEST_STEP);
+        assert_eq!(dog.look(Instant::now(), Stage::Serving), LONGEST_STEP);
         assert_eq!(wire.told(), Told::Nothing);
-        dog.look(Instant::now(), true);
+        dog.look(Instant::now(), Stage::Leaving);
+        assert_eq!(wire.told(), Told::Leave);
+        dog.look(Instant::now(), Stage::Stopping);
         assert_eq!(wire.told(), Told::Stop);
-        dog.look(after(10).await, true);
+        dog.look(after(10).await, Stage::Stopping);
         assert_eq!(wire.told(), Told::Overdue);
         wire.head_ends();
-        dog.look(Instant::now(), true);
+        dog.look(Instant::now(), Stage::Stopping);
         assert_eq!(wire.told(), Told::Overdue);
         drop(wire);
-        dog.look(Instant::now(), true);
+        dog.look(Instant::now(), Stage::Stopping);
         assert!(dog.wires.borrow().is_empty(), "who is gone is forgotten");
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::forward;
+use crate::forward::names::Resolver;
 use crate::forward::pool::Pool;
 use crate::forward::request_body::RequestBody;
 use crate::forward::send::Outgoing;
@@ -42,6 +43,7 @@ pub(super) struct Fetcher {
     /// Turns true when the proxy stops.
     drain: watch::Receiver<bool>,
     keys: Arc<PublishedKeys>,
+    resolver: Resolver,
     /// Not a worker's.
     shard: Arc<Shard>,
 }
@@ -60,6 +62,7 @@ impl Fetcher {
             epochs: shared.epochs.clone(),
             drain: shared.drain.clone(),
             keys: Arc::clone(&shared.published),
+            resolver: shared.resolver.clone(),
             shard: metrics.shard(usize::MAX),
         }
     }
@@ -77,7 +80,7 @@ impl Fetcher {
         };
         let mut drain = self.drain.clone();
         LocalSet::new().block_on(&runtime, async {
-            let pool = Pool::new(Arc::clone(&self.shard));
+            let pool = Pool::new(Arc::clone(&self.shard), self.resolver.clone());
             let follow = |side| Follow::new(&self, &pool, side).run();
             tokio::select! {
                 _ = drain.wait_for(|stop| *stop) => {}

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::Request;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
 use tower::{ServiceBuilder, service_fn};
 
@@ -16,7 +17,7 @@ use crate::accept::addresses::{Addresses, Entered, FarTooMany};
 use crate::accept::connection::{Answers, Terms, serve_plain, serve_tls};
 use crate::accept::listener::{Place, accept_all};
 use crate::accept::tls::Certificate;
-use crate::accept::wire::{Refused, Watchdog, Wire};
+use crate::accept::wire::{Refused, Stage, Watchdog, Wire};
 use crate::http1::incoming::Incoming;
 use crate::http1::stream::Stream;
 use crate::observe::{Counter, Ending, ErrorCode, Gauge, Shard};
@@ -30,14 +31,23 @@ const ANSWERED_BEYOND_LIMIT: usize = 64;
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
 
+/// A worker's sockets of one address.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) sockets: Vec<TcpListener>,
+    /// Until when connections are accepted here.
+    pub(super) until: Stage,
+}
+
 /// Everything that a worker thread starts with.
 pub(super) struct Seat {
     pub(super) shared: Shared,
     pub(super) shard: Arc<Shard>,
-    pub(super) socket: TcpListener,
-    pub(super) tls: Option<(TcpListener, Arc<Certificate>)>,
+    pub(super) plain: Sockets,
+    pub(super) tls: Option<(Sockets, Arc<Certificate>)>,
     /// Open client connections over all workers. Touched once per connection, not per request.
     pub(super) open: Arc<AtomicUsize>,
+    pub(super) end: watch::Receiver<Stage>,
     pub(super) drain_timeout: Duration,
 }
 
@@ -52,15 +62,16 @@ impl Seat {
     }
 
     async fn serve(self) {
-        let Self { shared, shard, socket, tls, open, drain_timeout } = self;
+        let Self { shared, shard, plain, tls, open, end, drain_timeout } = self;
+        let ending = end.clone();
         let doors = |door: &dyn Fn(Option<Arc<Certificate>>) -> Door| {
-            let mut accepting = vec![accept(socket, door(None))];
-            if let Some((socket, certificate)) = tls {
-                accepting.push(accept(socket, door(Some(certificate))));
+            let mut accepting = accept(plain, door(None), &ending);
+            if let Some((sockets, certificate)) = tls {
+                accepting.extend(accept(sockets, door(Some(certificate)), &ending));
             }
             accepting
         };
-        House { shared, shard, open, drain_timeout }.serve(doors).await;
+        House { shared, shard, open, end, drain_timeout }.serve(doors).await;
     }
 }
 
@@ -69,17 +80,17 @@ pub(super) struct House {
     pub(super) shared: Shared,
     pub(super) shard: Arc<Shard>,
     pub(super) open: Arc<AtomicUsize>,
+    pub(super) end: watch::Receiver<Stage>,
     pub(super) drain_timeout: Duration,
 }
 
 impl House {
-    /// Serves who comes in by the doors, until the drain has ended. `doors` begins to accept.
+    /// Serves who comes in by the doors, until the drain has ended. `doors` begins to accept; what it begins ends with the last stage.
     pub(super) async fn serve(
         self,
         doors: impl FnOnce(&dyn Fn(Option<Arc<Certificate>>) -> Door) -> Vec<JoinHandle<()>>,
     ) {
-        let Self { shared, shard, open, drain_timeout } = self;
-        let mut drain = shared.drain.clone();
+        let Self { shared, shard, open, mut end, drain_timeout } = self;
         let (worker, mut ended) = Worker::new(shared, shard);
         let watchdog = Rc::new(Watchdog::default());
         let accepting = doors(&|certificate| Door {
@@ -89,14 +100,14 @@ impl House {
             certificate,
         });
         // It outlives the doors: who is in is told of the stop by it.
-        let drained = drain.clone();
-        let _watching = tokio::task::spawn_local(async move { watchdog.run(drained).await });
+        let (dog, told) = (Rc::clone(&watchdog), end.clone());
+        let _watching = tokio::task::spawn_local(async move { dog.run(told).await });
         let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
         // An error means that the proxy itself is gone, which is a stop as well.
-        let _stop = drain.wait_for(|stop| *stop).await;
+        let _stop = end.wait_for(|stage| *stage == Stage::Stopping).await;
+        sweeping.abort();
         for task in accepting.into_iter().chain([sweeping]) {
-            task.abort();
-            let _aborted = task.await;
+            let _ended = task.await;
         }
         drop(worker);
         if tokio::time::timeout(drain_timeout, ended.recv()).await.is_err() {
@@ -114,16 +125,25 @@ pub(super) struct Door {
     certificate: Option<Arc<Certificate>>,
 }
 
-/// Accepts connections in the background until aborted.
-fn accept(socket: TcpListener, door: Door) -> JoinHandle<()> {
-    tokio::task::spawn_local(async move {
-        match tokio::net::TcpListener::from_std(socket) {
-            Ok(socket) => {
-                accept_all(socket, |stream, peer| door.connect(stream, peer)).await;
+/// Accepts connections in the background, as long as the sockets say.
+fn accept(from: Sockets, door: Door, end: &watch::Receiver<Stage>) -> Vec<JoinHandle<()>> {
+    let (Sockets { sockets, until }, door) = (from, Rc::new(door));
+    let accept = |socket| {
+        let (door, mut end) = (Rc::clone(&door), end.clone());
+        tokio::task::spawn_local(async move {
+            let socket = match tokio::net::TcpListener::from_std(socket) {
+                Ok(socket) => socket,
+                Err(error) => return tracing::error!(%error, "a worker can't listen"),
+            };
+            tokio::select! {
+                // In this order: what waits when the end comes is accepted, because closing the socket would reset it.
+                biased;
+                () = accept_all(socket, |stream, peer| door.connect(stream, peer)) => {}
+                _ends = end.wait_for(|stage| *stage >= until) => {}
             }
-            Err(error) => tracing::error!(%error, "a worker can't listen"),
-        }
-    })
+        })
+    };
+    sockets.into_iter().map(accept).collect()
 }
 
 async fn sweep(worker: Rc<Worker>) {

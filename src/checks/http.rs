@@ -12,6 +12,7 @@ use tungstenite::handshake::client::generate_key;
 
 use crate::forward;
 use crate::forward::error::ForwardError;
+use crate::forward::names::Resolver;
 use crate::forward::pool::Pool;
 use crate::forward::request_body::RequestBody;
 use crate::forward::send::Outgoing;
@@ -124,7 +125,7 @@ impl Http {
     /// A client with the settings' projects and keys; `timeout` is for each whole answer, of at most `body_bytes`.
     #[must_use]
     pub fn new(snapshot: &Snapshot, timeout: Duration, body_bytes: usize) -> Self {
-        let pool = Pool::new(Metrics::new(0).shard(0));
+        let pool = Pool::new(Metrics::new(0).shard(0), Resolver::default());
         let (settings, keyring) = (snapshot.forward.clone(), snapshot.keyring.clone());
         Self { pool, settings, keyring, timeout, body_bytes }
     }

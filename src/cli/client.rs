@@ -133,6 +133,30 @@ impl AdminClient {
         })
     }
 
+    /// What stands on a page that is no JSON.
+    pub(super) async fn text(&self, path: &str) -> Result<String, NoAnswer> {
+        let asking = async {
+            let request = self.request(Method::GET, path, None).map_err(NoAnswer::Failed)?;
+            let response =
+                self.http.request(request).await.map_err(|error| self.no_answer(&error))?;
+            let (head, body) = response.into_parts();
+            let whole = Limited::new(body, BODY_BYTES).collect().await;
+            let bytes = whole
+                .map_err(|error| NoAnswer::Failed(anyhow::anyhow!("the answer was cut: {error}")))?
+                .to_bytes();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if head.status.is_success() {
+                return Ok(text);
+            }
+            let (url, status) = (&self.url, head.status);
+            Err(NoAnswer::Failed(anyhow::anyhow!("{url}{path} answered {status}")))
+        };
+        tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| {
+            let seconds = TIMEOUT.as_secs();
+            Err(NoAnswer::Failed(anyhow::anyhow!("{} did not answer in {seconds} s", self.url)))
+        })
+    }
+
     async fn exchange(
         &self,
         epoch: Option<u64>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
 use super::screen::{Screen, Tone};
@@ -59,13 +59,13 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> anyhow::Re
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let findings = LocalSet::new().block_on(&runtime, examine(&report, &options, &bar));
-    bar.0.finish_and_clear();
+    bar.clear();
     let tally = Tally::of(&findings);
     let is_good = tally.fail == 0 && !(arguments.strict && tally.warn > 0);
     if context.screen.json {
         context.screen.value(&json!({
             "ok": is_good,
-            "summary": { "pass": tally.pass, "skip": tally.skip, "warn": tally.warn, "fail": tally.fail },
+            "summary": tally.value(),
             "findings": findings,
         }))?;
     } else {
@@ -76,15 +76,15 @@ pub(super) fn run(arguments: Arguments, context: &mut Context<'_>) -> anyhow::Re
 
 /// How many lines of each kind there are.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
+pub(super) struct Tally {
     pass: usize,
     skip: usize,
     warn: usize,
-    fail: usize,
+    pub(super) fail: usize,
 }
 
 impl Tally {
-    fn of(findings: &[Finding]) -> Self {
+    pub(super) fn of(findings: &[Finding]) -> Self {
         let count = |status: Status| findings.iter().filter(|it| it.status == status).count();
         Self {
             pass: count(Status::Pass),
@@ -94,7 +94,13 @@ impl Tally {
         }
     }
 
-    fn sentence(&self) -> String {
+    /// The same for machines.
+    pub(super) fn value(&self) -> Value {
+        let Self { pass, skip, warn, fail } = self;
+        json!({ "pass": pass, "skip": skip, "warn": warn, "fail": fail })
+    }
+
+    pub(super) fn sentence(&self) -> String {
         let Self { pass, skip, warn, fail } = self;
         let warnings = if *warn == 1 { "warning" } else { "warnings" };
         format!("{pass} passed, {skip} not checked, {warn} {warnings}, {fail} failed")
@@ -141,7 +147,7 @@ fn show(
     Ok(())
 }
 
-fn line(finding: &Finding, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+pub(super) fn line(finding: &Finding, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let tone = match finding.status {
         Status::Pass => Tone::Good,
         Status::Skip => Tone::Plain,
@@ -159,10 +165,15 @@ fn line(finding: &Finding, screen: &mut Screen<'_>) -> anyhow::Result<()> {
 }
 
 /// On a terminal: how many questions were answered, and what is asked about. Elsewhere it shows nothing.
-struct Bar(ProgressBar);
+pub(super) struct Bar(ProgressBar);
 
 impl Bar {
-    fn new() -> Self {
+    /// Takes it from the screen.
+    pub(super) fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+
+    pub(super) fn new() -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }

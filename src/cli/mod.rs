@@ -9,6 +9,7 @@ mod doctor;
 mod environment;
 mod explain;
 mod plan;
+mod ready;
 mod rollout;
 mod screen;
 mod serve;
@@ -42,7 +43,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the proxy
-    Serve,
+    Serve(serve::Arguments),
     /// Read and check every setting; list all faults (exit 2 if there are any)
     Check,
     /// Ask both projects whether they are ready; say what to do about each thing that is not
@@ -51,6 +52,8 @@ enum Verb {
     Explain(explain::Arguments),
     /// Write the SQL that moves new's tables and functions to where the map says (needs old's database URL)
     Plan(plan::Arguments),
+    /// May the old project be switched off? Exit 0 if nothing that can be seen speaks against it
+    Ready(ready::Arguments),
     /// Show or change the percentage, live
     #[command(subcommand)]
     Rollout(rollout::Verb),
@@ -84,10 +87,10 @@ pub fn main() -> ExitCode {
         Err(exit) => return ExitCode::from(exit as u8),
     };
     let sources = Sources { file: cli.config, environment };
-    if let Verb::Serve = cli.verb {
+    if let Verb::Serve(arguments) = cli.verb {
         // The log writes to stderr from its own thread for as long as the proxy lives: no lock is held here.
         drop((out, err));
-        return serve::run(sources);
+        return serve::run(&arguments, sources);
     }
     let terminal = io::stdout().is_terminal();
     let plain = sources.environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -120,11 +123,12 @@ fn parse(
 
 fn run(verb: Verb, mut context: Context<'_>) -> Exit {
     let ended = match verb {
-        Verb::Serve => Ok(Exit::Done),
+        Verb::Serve(_) => Ok(Exit::Done),
         Verb::Check => check::run(&mut context),
         Verb::Doctor(arguments) => doctor::run(arguments, &mut context),
         Verb::Explain(arguments) => explain::run(arguments, &mut context),
         Verb::Plan(arguments) => plan::run(arguments, &mut context),
+        Verb::Ready(arguments) => ready::run(&arguments, &mut context),
         Verb::Rollout(verb) => rollout::run(verb, &mut context),
         Verb::Verify(arguments) => verify::run(arguments, &mut context),
     };

@@ -140,6 +140,9 @@ impl Control {
                 paths.push(&edit.path);
             }
         }
+        // The configuration file is locked already.
+        let others = paths.iter().filter(|path| ***path != self.sources.path());
+        let locked: Vec<_> = others.map(|path| files::lock(path)).collect();
         for path in &paths {
             if files::read(path).ok() != draft.before.get(*path).cloned().flatten() {
                 return Ok(Err(Moved::File));
@@ -165,6 +168,7 @@ impl Control {
             // The sources say what they said before, so that nothing else would take the force out of the snapshot.
             self.release(state, &by);
         }
+        drop(locked);
         self.lift(state);
         // Live first: a rollback does not wait for a disk. The caller's answer does.
         for file in replaced {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::file;
+
 /// One change of the rollout: a line of the audit file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -25,6 +27,9 @@ pub struct Record {
     pub reason: String,
     /// Which source holds the number.
     pub source: String,
+    /// A fingerprint of salt and hash, by which users were dealt from then on. Not in records of other settings, or of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<String>,
     /// Hash of the record before; 64 zeros for the first.
     pub previous: String,
     /// sha256 over this record without this field.
@@ -50,7 +55,27 @@ pub struct Broken {
     /// Counted from 1.
     pub line: usize,
     /// What is wrong with it.
-    pub cause: &'static str,
+    pub cause: Break,
+}
+
+/// What was done to a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Break {
+    /// Not even a record: cut off, or something else.
+    #[error("it is no whole record")]
+    NoRecord,
+    /// Another text than the one that was hashed.
+    #[error("its content was changed")]
+    Changed,
+    /// Its `previous` is no line's hash.
+    #[error("the line that it follows is missing: one or more were removed before it")]
+    Missing,
+    /// Its `previous` is the hash of another line.
+    #[error("it follows line {0}, not the one before it: lines were inserted or moved")]
+    Follows(usize),
+    /// Its `previous` is [`FIRST`], and it is not the first.
+    #[error("a chain of its own begins with it: two files were joined")]
+    Begins,
 }
 
 impl Record {
@@ -65,10 +90,12 @@ impl Record {
             ("actor", self.actor.as_str().into()),
             ("reason", self.reason.as_str().into()),
             ("source", self.source.as_str().into()),
-            ("previous", self.previous.as_str().into()),
         ];
+        let buckets = self.buckets.iter().map(|buckets| ("buckets", buckets.as_str().into()));
+        let last = [("previous", self.previous.as_str().into())];
+        let fields = fields.into_iter().chain(buckets).chain(last);
         let object: serde_json::Map<_, _> =
-            fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            fields.map(|(name, value)| (name.to_owned(), value)).collect();
         let digest = Sha256::digest(serde_json::Value::Object(object).to_string());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -80,7 +107,8 @@ impl Record {
     }
 }
 
-/// Checks the whole chain of a file's text.
+/// Checks the whole chain of a file's text, byte by byte. What it can't show: that lines were removed from the end, and that the whole
+/// chain was written anew; for that the newest hash has to be known from elsewhere (the log, the running proxy).
 ///
 /// # Errors
 /// [`Broken`]: the first line that does not fit.
@@ -88,24 +116,42 @@ pub fn verify(text: &str) -> Result<Verified, Broken> {
     let mut previous = FIRST.to_owned();
     let mut records = 0;
     for (i, line) in text.split_inclusive('\n').enumerate() {
-        let broken = |cause| Broken { line: i + 1, cause };
+        let broken = |cause| Err(Broken { line: i + 1, cause });
         let Ok(record) = serde_json::from_str::<Record>(line) else {
             if line.ends_with('\n') {
-                return Err(broken("not a record"));
+                return broken(Break::NoRecord);
             }
             return Ok(Verified { records, torn: true });
         };
-        if record.previous != previous {
-            return Err(broken("it does not follow the line before"));
+        let written = line.strip_suffix('\n').unwrap_or(line);
+        let is_as_written = serde_json::to_string(&record).is_ok_and(|as_is| as_is == written);
+        if !is_as_written || record.computed_hash() != record.hash {
+            return broken(Break::Changed);
         }
-        if record.computed_hash() != record.hash {
-            return Err(broken("its content was changed"));
+        if record.previous != previous {
+            return broken(followed(text, &record.previous));
         }
         previous = record.hash;
         records += 1;
     }
     Ok(Verified { records, torn: false })
 }
+
+/// Why a line follows another than the one before it.
+fn followed(text: &str, previous: &str) -> Break {
+    if previous == FIRST {
+        return Break::Begins;
+    }
+    let mut records = text.lines().map(|line| serde_json::from_str::<Record>(line).ok());
+    let place = records.position(|record| record.is_some_and(|record| record.hash == previous));
+    place.map_or(Break::Missing, |i| Break::Follows(i + 1))
+}
+
+/// Bytes of an audit file that can be read back: some millions of records.
+pub const LARGEST: u64 = 1 << 30;
+
+/// How long another process may hold the file: it appends some lines.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How many records are kept in memory, for the history and for the time in which the file can't be written.
 const KEPT: usize = 1_000;
@@ -119,6 +165,8 @@ pub(crate) struct Audit {
     unwritten: usize,
     /// Why the file could not be written, the last time it was tried.
     pub(crate) trouble: Option<String>,
+    /// What is wrong with the chain that the file held when it was opened.
+    pub(crate) broken: Option<String>,
 }
 
 impl Audit {
@@ -135,8 +183,9 @@ impl Audit {
             return;
         }
         self.file = path;
+        self.broken = None;
         let Some(path) = &self.file else { return };
-        match std::fs::read(path) {
+        match file::read(path, LARGEST) {
             Ok(bytes) => {
                 let text = String::from_utf8_lossy(&bytes);
                 match verify(&text) {
@@ -146,7 +195,7 @@ impl Audit {
                     }
                     Err(broken) => {
                         tracing::error!(file = %path.display(), %broken, "the audit file's chain is broken");
-                        self.trouble = Some(format!("{}: {broken}", path.display()));
+                        self.broken = Some(format!("{}: {broken}", path.display()));
                     }
                 }
                 let mut read: Vec<Record> =
@@ -163,6 +212,12 @@ impl Audit {
     /// Adds a record. The change that it tells of stands whether or not the file can be written: then the record waits
     /// in memory and is written with the next one.
     pub(crate) fn add(&mut self, record: Record) {
+        self.recent.push_back(record);
+        self.unwritten += 1;
+        self.trim();
+        self.flush();
+        let Some(record) = self.recent.back() else { return };
+        // With its hash: where the log is kept elsewhere, it shows what was taken from the file's end.
         tracing::info!(
             epoch = record.epoch,
             from = record.from,
@@ -170,12 +225,9 @@ impl Audit {
             actor = record.actor,
             reason = record.reason,
             source = record.source,
+            hash = record.hash,
             "settings changed"
         );
-        self.recent.push_back(record);
-        self.unwritten += 1;
-        self.trim();
-        self.flush();
     }
 
     fn trim(&mut self) {
@@ -218,7 +270,8 @@ impl Audit {
     /// file, and a rotated file begins a chain of its own.
     fn append(&mut self, path: &Path, first: usize) -> io::Result<()> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        file.lock()?;
+        file::is_file(&file)?;
+        file::lock(&file, PATIENCE)?;
         let last = last_hash(&mut file)?;
         self.chain_from(first, Some(last.unwrap_or_else(|| FIRST.to_owned())));
         let mut lines = String::new();
@@ -226,8 +279,11 @@ impl Audit {
             lines.push_str(&serde_json::to_string(record)?);
             lines.push('\n');
         }
-        file.write_all(lines.as_bytes())?;
-        file.sync_data()
+        let length = file.seek(SeekFrom::End(0))?;
+        file.write_all(lines.as_bytes()).and_then(|()| file.sync_data()).inspect_err(|_| {
+            // All of it is written again later: what of it got in (a full disk takes half a line) must not stay.
+            _ = file.set_len(length);
+        })
     }
 
     fn note_trouble(&mut self, error: &io::Error) {
@@ -239,6 +295,11 @@ impl Audit {
     /// The newest `limit` records, oldest first.
     pub(crate) fn newest(&self, limit: usize) -> Vec<Record> {
         self.recent.iter().skip(self.recent.len().saturating_sub(limit)).cloned().collect()
+    }
+
+    /// By which salt and hash users were dealt last, as far as the file knows.
+    pub(crate) fn last_buckets(&self) -> Option<&str> {
+        self.recent.iter().rev().find_map(|record| record.buckets.as_deref())
     }
 
     /// What the file last said of the rollout.

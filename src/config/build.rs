@@ -273,6 +273,7 @@ fn forward(merged: &Merged, projects: Pair<forward::Project>) -> forward::Settin
         functions_timeout: merged.duration("upstream.functions_timeout"),
         idle_timeout: merged.duration("upstream.idle_timeout"),
         idle_connections: merged.size("upstream.idle_connections"),
+        connection_lifetime: merged.duration("upstream.connection_lifetime"),
         on_new_unavailable: match merged.text("rollout.on_new_unavailable") {
             "old_for_reads" => forward::OnNewUnavailable::OldForReads,
             _ => forward::OnNewUnavailable::Fail,

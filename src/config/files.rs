@@ -1,9 +1,12 @@
 //! Reading and replacing whole files, so that no reader ever sees half of one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::file;
 
 /// No settings file is larger; a bigger one is a mistake (a device, a log).
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -12,10 +15,10 @@ const LARGEST: u64 = 16 * 1024 * 1024;
 pub(crate) fn read(path: &Path) -> io::Result<String> {
     let stamp = |file: &File| file.metadata().map(|m| (m.len(), m.mtime(), m.mtime_nsec()));
     for _ in 0..4 {
-        let mut file = File::open(path)?;
+        let mut file = file::open(path)?;
         let before = stamp(&file)?;
         if before.0 > LARGEST {
-            return Err(io::Error::new(ErrorKind::FileTooLarge, "larger than 16 MiB"));
+            return Err(file::too_large(LARGEST));
         }
         let mut text = String::new();
         (&mut file).take(LARGEST).read_to_string(&mut text)?;
@@ -32,7 +35,50 @@ pub(crate) fn stamp(path: &Path) -> Option<(u64, u64, u64, i64, i64)> {
     Some((m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec()))
 }
 
-/// A file that was replaced and may not survive a power cut yet.
+/// How long another process may take to change a file.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Held while a file is read, compared and replaced and the change recorded, so that of two processes that change it the second sees all
+/// that the first did. The system lets go of it when the process ends, however that ends.
+pub(crate) struct Locked {
+    /// `None`: there is no file yet, or it can't be locked.
+    _file: Option<File>,
+}
+
+/// Locks a file against other processes that change it through [`replace`], and takes away what they left beside it when they were
+/// killed in the middle. One that holds it for too long is not waited for: a roll back must not depend on it.
+pub(crate) fn lock(path: &Path) -> Locked {
+    loop {
+        let Ok(file) = file::open(path) else { return Locked { _file: None } };
+        if let Err(error) = file::lock(&file, PATIENCE) {
+            tracing::warn!(file = %path.display(), %error, "going on without a lock");
+            return Locked { _file: None };
+        }
+        let id = |m: fs::Metadata| (m.dev(), m.ino());
+        // Replaced while it was waited for: the lock is on a file that is nowhere any more.
+        match (file.metadata().map(id), fs::metadata(path).map(id)) {
+            (Ok(locked), Ok(there)) if locked != there => {}
+            _ => {
+                sweep(path);
+                return Locked { _file: Some(file) };
+            }
+        }
+    }
+}
+
+fn sweep(path: &Path) {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let Some(folder) = target.parent() else { return };
+    let left = left_beside(&target);
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&left)) {
+        tracing::info!(file = %entry.path().display(), "taking away what a killed process left");
+        // Best effort: it is in nobody's way.
+        _ = fs::remove_file(entry.path());
+    }
+}
+
+/// A file that was replaced and may not survive a power cut yet. While it is held, the new file is locked as the old one was.
 #[must_use = "the change is not on the disk before `sync`"]
 pub(crate) struct Replaced {
     file: File,
@@ -99,8 +145,13 @@ const fn is_no_rename(kind: ErrorKind) -> bool {
 
 /// A name that begins with `..`, which readers of a watched directory skip.
 fn beside(target: &Path) -> PathBuf {
+    target.with_file_name(format!("{}{}", left_beside(target), std::process::id()))
+}
+
+/// How such names begin, whoever made them.
+fn left_beside(target: &Path) -> String {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!("..{name}.cutover-{}", std::process::id()))
+    format!("..{name}.cutover-")
 }
 
 fn write_beside(target: &Path, beside: &Path, text: &str) -> io::Result<File> {
@@ -118,15 +169,29 @@ fn write_beside(target: &Path, beside: &Path, text: &str) -> io::Result<File> {
         }
     }
     file.write_all(text.as_bytes())?;
+    // Whoever finds it after the rename waits until the change is recorded. Nobody else has it yet, so that this never waits; a file
+    // system without locks has none to lose.
+    _ = file.try_lock();
     Ok(file)
 }
 
-/// Overwrites without truncating first, so that a reader in between sees old or mixed text but never an empty file.
+/// Overwrites without truncating first, so that a reader in between sees old or mixed text but never an empty file. When it can't be
+/// done to the end (a full disk), what was there before is put back, which needs no more room than it had.
 fn in_place(target: &Path, text: &str) -> io::Result<File> {
-    let mut file = OpenOptions::new().write(true).open(target)?;
-    file.write_all(text.as_bytes())?;
-    file.set_len(text.len() as u64)?;
+    let before = fs::read(target)?;
+    let file = OpenOptions::new().write(true).open(target)?;
+    overwrite(&file, text.as_bytes()).inspect_err(|_| {
+        if let Err(error) = overwrite(&file, &before) {
+            tracing::error!(file = %target.display(), %error, "half written, and what was there can't be put back");
+        }
+    })?;
     Ok(file)
+}
+
+fn overwrite(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.rewind()?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)
 }
 
 #[cfg(test)]

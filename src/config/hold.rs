@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::apply::{Wanted, running};
+use super::files;
 use super::live::{Change, Control, Refused, RolloutState};
 use super::state::{By, State};
 use crate::side::Side;
@@ -83,6 +84,8 @@ impl Control {
     }
 
     fn write_whole(&self, state: &mut State, change: &Change) -> Result<RolloutState, Refused> {
+        // To its end: what another process changes meanwhile would be recorded before it, and what this one changes after it.
+        let _turn = files::lock(&self.sources.path());
         let done = self.write_change(state, change);
         let is_abort = matches!(change.force, Some(Some(_)));
         if is_abort

@@ -302,6 +302,11 @@ pub(crate) static KEYS: &[Key] = &[
     ),
     Key::live("upstream.idle_timeout", "\"50s\"", Kind::Duration { min: 100, max: 3_600_000 }),
     Key::live("upstream.idle_connections", "256", Kind::Integer { min: 0, max: 65_536 }),
+    Key::live(
+        "upstream.connection_lifetime",
+        "\"5m\"",
+        Kind::Duration { min: 100, max: 86_400_000 },
+    ),
     Key::live("realtime.rooms", "\"old\"", SIDE),
     Key::live("realtime.identify_timeout", "\"2s\"", Kind::Duration { min: 10, max: 60_000 }),
     Key::live("realtime.send_timeout", "\"10s\"", Kind::Duration { min: 100, max: 600_000 }),

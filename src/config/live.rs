@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::audit::{Audit, Record};
 use super::checks;
 use super::fault::{Fault, Faults};
+use super::files;
 use super::follow::Remote;
 use super::hold::Held;
 use super::load::{Attempt, Loaded, Overlay, load};
@@ -182,6 +183,8 @@ impl Control {
         let remote = follow.map(Remote::new);
         let given = remote.as_ref().and_then(|r| r.good.as_ref().map(|good| r.given(good)));
         let overlay = Overlay { configmap: given, ..Overlay::default() };
+        // What another process writes right now is read together with its record, or not at all.
+        let turn = files::lock(&sources.path());
         let Attempt { watched, outcome } = load(&sources, false, &overlay);
         let Loaded { built, merged, file } = outcome?;
         checks::tls_files(&merged, &built.startup)?;
@@ -202,9 +205,11 @@ impl Control {
             reloads: ReloadState { last_success: Some(now()), ..ReloadState::default() },
             refused: None,
             audit,
+            reshuffled: None,
             remote,
         };
         state.note_start(epoch);
+        drop(turn);
         let warnings = state.all_warnings();
         let published = Publisher::new(snapshot, epoch);
         let writes = AtomicU64::new(0);
@@ -376,6 +381,15 @@ impl Control {
     #[must_use]
     pub fn history(&self, limit: usize) -> Vec<Record> {
         self.lock().audit.newest(limit)
+    }
+
+    /// Refuses to serve users whose buckets were dealt anew while nothing ran: the salt or the hash is another than the audit knows,
+    /// some users were on new, and `rollout.allow_reshuffle` is false.
+    ///
+    /// # Errors
+    /// The fault.
+    pub fn refuse_reshuffled(&self) -> Result<(), Faults> {
+        self.lock().reshuffled.clone().map_or(Ok(()), |fault| Err(Faults(vec![fault])))
     }
 
     /// Every file and directory that the settings depend on.

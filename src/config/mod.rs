@@ -101,6 +101,15 @@ pub fn check(sources: &Sources) -> Result<Report, Faults> {
     })
 }
 
+/// Where the audit file is; `None`: there is the log only.
+///
+/// # Errors
+/// Every fault of every source.
+pub fn audit_file(sources: &Sources) -> Result<Option<PathBuf>, Faults> {
+    let loaded = load(sources, false, &Overlay::default()).outcome?;
+    Ok(state::audit_file(sources, &loaded.merged))
+}
+
 fn database(merged: &Merged, directory: &Path, side: Side) -> Option<Database> {
     let url = merged.secrets(&format!("projects.{side}.database_url")).first()?.clone();
     let ca = merged.text(&format!("projects.{side}.database_ca"));

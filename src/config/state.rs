@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -34,6 +35,8 @@ pub(super) struct State {
     /// A force that stands in memory only (`hold`).
     pub(super) held: Option<Held>,
     pub(super) audit: Audit,
+    /// Salt or hash were changed while nothing ran and users were on new.
+    pub(super) reshuffled: Option<Fault>,
     /// The ConfigMap that is followed.
     pub(super) remote: Option<Remote>,
 }
@@ -107,12 +110,15 @@ impl State {
         } else {
             changed.first().map(|key| merged.holder_name(key)).unwrap_or_default()
         };
-        self.audit.add(new_record(
-            epoch,
-            (from, to),
-            &By { actor: by.actor, reason: &reason },
-            source,
-        ));
+        let by = By { actor: by.actor, reason: &reason };
+        let mut record = new_record(epoch, (from, to), &by, source);
+        record.buckets = rollout.then(|| self.buckets(merged)).flatten();
+        self.audit.add(record);
+    }
+
+    /// What a record says of salt and hash: nothing as long as users must not be dealt by them.
+    fn buckets(&self, merged: &Merged) -> Option<String> {
+        self.reshuffled.is_none().then(|| fingerprint(merged))
     }
 
     /// The running percentage with a force, as the audit says it.
@@ -132,12 +138,40 @@ impl State {
     /// A number that was changed while nothing ran is a change too.
     pub(super) fn note_start(&mut self, epoch: u64) {
         let to = describe(&self.merged);
-        if let Some(from) = self.audit.last_rollout().filter(|from| **from != to).map(str::to_owned)
-        {
-            let by = By { actor: "start", reason: "changed while the proxy was stopped" };
-            let source = self.merged.holder_name("rollout.percentage");
-            self.audit.add(new_record(epoch, (from, to), &by, source));
+        let Some(from) = self.audit.last_rollout().map(str::to_owned) else { return };
+        let now = fingerprint(&self.merged);
+        let is_reshuffled = self.audit.last_buckets().is_some_and(|before| before != now);
+        if is_reshuffled && has_users(&from) && self.merged.percentage() > Percentage::ZERO {
+            self.note_reshuffle(&from);
         }
+        if from == to && !(is_reshuffled && self.reshuffled.is_none()) {
+            return;
+        }
+        let reason = match is_reshuffled {
+            true => "changed while the proxy was stopped, salt or hash too",
+            false => "changed while the proxy was stopped",
+        };
+        let source = self.merged.holder_name("rollout.percentage");
+        let mut record = new_record(epoch, (from, to), &By { actor: "start", reason }, source);
+        record.buckets = self.buckets(&self.merged);
+        self.audit.add(record);
+    }
+
+    fn note_reshuffle(&mut self, from: &str) {
+        if self.merged.truth("rollout.allow_reshuffle") {
+            tracing::warn!(
+                "users are dealt anew by another salt or hash (rollout.allow_reshuffle)"
+            );
+            return;
+        }
+        let found = format!(
+            "salt {:?}, hash {:?}: not those that ran before the stop, at {from} %",
+            self.merged.text("rollout.salt"),
+            self.merged.text("rollout.hash")
+        );
+        let allowed = "the ones before, or percentage 0, or rollout.allow_reshuffle = true: users would change sides at random";
+        let source = self.merged.source("rollout.salt");
+        self.reshuffled = Some(Fault::new(source, "rollout.salt", found, allowed));
     }
 
     pub(super) fn all_warnings(&self) -> Vec<String> {
@@ -145,7 +179,8 @@ impl State {
         let waiting = waiting.into_iter().map(|key| {
             format!("{key} was changed in {}: it needs a restart", self.merged.source(key))
         });
-        let trouble = self.audit.trouble.iter().map(|trouble| format!("audit file: {trouble}"));
+        let trouble = self.audit.broken.iter().chain(&self.audit.trouble);
+        let trouble = trouble.map(|trouble| format!("audit file: {trouble}"));
         let held = self
             .held
             .as_ref()
@@ -168,6 +203,20 @@ pub(super) fn waiting_for_restart(
 ) -> Vec<&'static str> {
     let fixed = KEYS.iter().filter(|key| key.restart).map(|key| key.name);
     fixed.filter(|key| started.get(key).unwrap_or(&Typed::Absent) != new.value(key)).collect()
+}
+
+/// Whether a record's `to` (`10`, `10 forced old`) has users on new.
+fn has_users(to: &str) -> bool {
+    let percentage = to.split(' ').next().unwrap_or_default().parse::<Percentage>();
+    percentage.is_ok_and(|percentage| percentage > Percentage::ZERO)
+}
+
+/// Of salt and hash: the same for the same buckets. md5 has no salt.
+fn fingerprint(merged: &Merged) -> String {
+    let hash = merged.text("rollout.hash");
+    let salt = if hash == "md5" { "" } else { merged.text("rollout.salt") };
+    let digest = Sha256::digest(format!("{hash}:{salt}"));
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `10`, `10 forced old`.
@@ -195,6 +244,7 @@ fn new_record(epoch: u64, (from, to): (String, String), by: &By<'_>, source: Str
         actor: cut(by.actor),
         reason: cut(by.reason),
         source,
+        buckets: None,
         previous: String::new(),
         hash: String::new(),
     }

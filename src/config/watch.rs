@@ -140,7 +140,8 @@ impl Seen {
         let fences = self.fences.lock().unwrap_or_else(PoisonError::into_inner);
         let before = *fences;
         if let Some(directory) = fence
-            && fs::File::open(directory).is_ok()
+            // As a directory: what stands in its place may be a FIFO, and opening one waits.
+            && fs::read_dir(directory).is_ok()
         {
             let waited = self.fence_seen.wait_timeout_while(fences, PATIENCE, |now| *now == before);
             if waited.is_ok_and(|(_, timeout)| timeout.timed_out()) {

@@ -1,11 +1,14 @@
-//! New connections to a side: TCP, and TLS with the project's name and CA.
+//! New connections to a side: TCP to the first of its addresses that answers, and TLS with the project's name and CA.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -14,6 +17,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::Project;
 use super::error::ConnectError;
+use super::names::{Addresses, Names, Resolver, sockets};
 use crate::http1::stream::Stream;
 use crate::outbound;
 
@@ -37,23 +41,30 @@ pub(super) enum Offer {
 type TlsKey = (Option<String>, Offer);
 
 /// Makes connections; remembers what TLS needs, sessions included. One per worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dialer {
+    names: Names,
     tls: RefCell<HashMap<TlsKey, Arc<ClientConfig>>>,
 }
 
 impl Dialer {
-    /// Connects to a project. The caller bounds the time.
+    /// Knows no name and has no session.
+    pub(super) fn new(resolver: Resolver) -> Self {
+        Self { names: Names::new(resolver), tls: RefCell::default() }
+    }
+
+    /// Connects to a project. The caller bounds the time, by `timeout`.
     pub(super) async fn dial(
         &self,
         project: &Project,
         offer: Offer,
+        timeout: Duration,
     ) -> Result<Stream, ConnectError> {
         #[cfg(test)]
         if let Some(dialed) = super::memory::dial(&project.dial_host) {
             return Ok(Stream::Memory(dialed?));
         }
-        let stream = connect(project).await?;
+        let stream = self.connect(&project.dial_host, project.dial_port, timeout).await?;
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
         if !project.tls {
@@ -66,6 +77,39 @@ impl Dialer {
         let config = self.tls_config(project, offer)?;
         let stream = TlsConnector::from(config).connect(name, stream).await?;
         Ok(Stream::Tls(Box::new(TlsStream::from(stream))))
+    }
+
+    /// Connects to one of a host's addresses. Where none of those that are remembered answers, the name is asked for anew.
+    async fn connect(&self, host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
+        let addresses = self.names.addresses(host).await?;
+        match self.connect_to(host, &addresses, port, timeout).await {
+            Err(failed) if addresses.is_remembered => {
+                let now = self.names.addresses(host).await?;
+                if now.is_remembered {
+                    return Err(failed);
+                }
+                self.connect_to(host, &now, port, timeout).await
+            }
+            connected => connected,
+        }
+    }
+
+    async fn connect_to(
+        &self,
+        host: &str,
+        addresses: &Addresses,
+        port: u16,
+        timeout: Duration,
+    ) -> io::Result<TcpStream> {
+        let doubt = self.names.doubt(host);
+        let sockets = sockets(addresses, port);
+        let (stream, reached) = race(&sockets, STAGGER.min(timeout / 4)).await?;
+        doubt.dispelled();
+        // Those before it have failed, or were overtaken.
+        for lost in sockets.iter().take_while(|socket| **socket != reached) {
+            self.names.puts_last(host, lost.ip());
+        }
+        Ok(stream)
     }
 
     fn tls_config(
@@ -89,29 +133,32 @@ impl Dialer {
     }
 }
 
-/// How long one address may take while there is another one to try.
-const ADDRESS_PATIENCE: Duration = Duration::from_secs(1);
+/// How long an address may take before the next one is tried beside it (RFC 8305 5), unless `upstream.connect_timeout` leaves less room.
+const STAGGER: Duration = Duration::from_millis(250);
 
-/// Tries a name's addresses in order. A dead one (an AAAA record without a route) may not use up the whole time.
-async fn connect(project: &Project) -> io::Result<TcpStream> {
-    let host = (project.dial_host.as_str(), project.dial_port);
-    let mut addresses = tokio::net::lookup_host(host).await?.peekable();
+/// Connects to the first of several addresses that answers: each is given a head start, and loses it when it fails. An address without a
+/// route (an AAAA record that leads nowhere) costs its head start, and not the whole time. Answers which one it is, too.
+async fn race(addresses: &[SocketAddr], stagger: Duration) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut waiting = addresses.iter();
+    let mut trying = FuturesUnordered::new();
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    while let Some(address) = addresses.next() {
-        let connecting = TcpStream::connect(address);
-        let connected = match addresses.peek() {
-            None => connecting.await,
-            Some(_) => match tokio::time::timeout(ADDRESS_PATIENCE, connecting).await {
-                Ok(connected) => connected,
-                Err(late) => Err(late.into()),
+    loop {
+        match waiting.next() {
+            Some(address) => {
+                trying.push(async move { (TcpStream::connect(address).await, *address) })
+            }
+            None if trying.is_empty() => return Err(failed),
+            None => {}
+        }
+        let has_more = waiting.len() > 0;
+        tokio::select! {
+            Some((tried, address)) = trying.next() => match tried {
+                Ok(stream) => return Ok((stream, address)),
+                Err(error) => failed = error,
             },
-        };
-        match connected {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = error,
+            () = tokio::time::sleep(stagger), if has_more => {}
         }
     }
-    Err(failed)
 }
 
 /// Finds out about a peer that vanished without a word, behind a stream that is quiet for long.

@@ -24,6 +24,7 @@ pub(super) struct Lease {
     pub(super) alarm: Alarm,
     pub(super) address: Rc<Address>,
     pub(super) side: Side,
+    pub(super) made: Instant,
     /// Where it goes back to; nowhere for a connection that is made for an upgrade.
     pool: Weak<Pool>,
     idle_timeout: Duration,
@@ -53,6 +54,7 @@ impl Lease {
             alarm: Alarm::default(),
             address,
             side,
+            made: Instant::now(),
             pool,
             idle_timeout: Duration::ZERO,
             idle_connections: 0,

@@ -7,6 +7,7 @@ pub mod frames;
 mod lease;
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod names;
 pub mod pool;
 pub mod request_body;
 pub mod response_body;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Idle connections kept per worker and side.
     pub idle_connections: usize,
+    /// For how long a connection is used for new requests. A busy one would otherwise never learn that the name has another address.
+    pub connection_lifetime: Duration,
     /// What to do when new can't be reached.
     pub on_new_unavailable: OnNewUnavailable,
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::dial::{self, Dialer, Offer};
 use super::error::ConnectError;
 use super::lease::{Kept, Lease};
+use super::names::Resolver;
 use super::request_body::RequestBody;
 use super::{Project, Settings};
 use crate::http1;
@@ -75,6 +76,7 @@ struct Shared {
     sender: http2::SendRequest<RequestBody>,
     address: Rc<Address>,
     streams: Rc<Cell<usize>>,
+    made: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -89,8 +91,12 @@ struct Connections {
 
 impl Connections {
     /// A stream of an HTTP/2 connection that has room.
-    fn stream(&mut self, project: &Project) -> Option<Stream> {
-        self.shared.retain(|shared| !shared.sender.is_closed() && shared.address.leads_to(project));
+    fn stream(&mut self, project: &Project, now: Instant, lifetime: Duration) -> Option<Stream> {
+        self.shared.retain(|shared| {
+            !shared.sender.is_closed()
+                && shared.address.leads_to(project)
+                && now < shared.made + lifetime
+        });
         self.shared.iter().find(|shared| shared.streams.get() < STREAMS).map(Stream::of)
     }
 }
@@ -131,10 +137,10 @@ pub(super) enum Connection {
 }
 
 impl Pool {
-    /// An empty pool.
+    /// An empty pool; whom to ask for names.
     #[must_use]
-    pub fn new(shard: Arc<Shard>) -> Rc<Self> {
-        Rc::new(Self { dialer: Dialer::default(), sides: RefCell::default(), shard })
+    pub fn new(shard: Arc<Shard>, resolver: Resolver) -> Rc<Self> {
+        Rc::new(Self { dialer: Dialer::new(resolver), sides: RefCell::default(), shard })
     }
 
     /// The certificate that a side shows, as DER; `None` without TLS. On a connection of its own, which is closed at once.
@@ -146,7 +152,8 @@ impl Pool {
         side: Side,
         settings: &Settings,
     ) -> Result<Option<Vec<u8>>, ConnectError> {
-        let dialing = self.dialer.dial(&settings.projects[side], Offer::Http1);
+        let dialing =
+            self.dialer.dial(&settings.projects[side], Offer::Http1, settings.connect_timeout);
         let dialed = tokio::time::timeout(settings.connect_timeout, dialing)
             .await
             .map_err(|_| ConnectError::Timeout)??;
@@ -164,12 +171,15 @@ impl Pool {
     ) -> Option<Connection> {
         let project = &settings.projects[side];
         let connections = &mut self.sides.borrow_mut()[side];
-        if let Some(stream) = connections.stream(project) {
+        let lifetime = settings.connection_lifetime;
+        if let Some(stream) = connections.stream(project, now, lifetime) {
             return Some(Connection::Http2(stream));
         }
         loop {
             let mut kept = connections.kept.pop()?;
-            let is_fresh = kept.until > now && kept.lease.address.leads_to(project);
+            let is_fresh = kept.until > now
+                && now < kept.lease.made + lifetime
+                && kept.lease.address.leads_to(project);
             let is_trusted = || is_repeatable || now < kept.since + TRUSTED || kept.really_stands();
             if is_fresh && is_trusted() && kept.stands() {
                 return Some(Connection::Http1(kept.lease.under(settings)));
@@ -200,7 +210,8 @@ impl Pool {
             }
             let dialing = Rc::clone(&self.sides.borrow()[side].dialing);
             let turn = dialing.lock().await;
-            if let Some(stream) = self.sides.borrow_mut()[side].stream(project) {
+            let (now, lifetime) = (Instant::now(), settings.connection_lifetime);
+            if let Some(stream) = self.sides.borrow_mut()[side].stream(project, now, lifetime) {
                 return Ok(Connection::Http2(stream));
             }
             if !is_shareable() {
@@ -221,14 +232,15 @@ impl Pool {
         offer: Offer,
     ) -> Result<Connection, ConnectError> {
         let project = &settings.projects[side];
-        let stream = self.dialer.dial(project, offer).await?;
+        let stream = self.dialer.dial(project, offer, settings.connect_timeout).await?;
         self.shard.count(Counter::UpstreamConnected(side));
         let address = Rc::new(Address::of(project));
         let is_http2 = stream.is_http2();
         self.sides.borrow_mut()[side].speaks_http2 = Some(is_http2);
         if is_http2 {
             let sender = self.http2(stream, side).await?;
-            let shared = Shared { sender, address, streams: Rc::default() };
+            let made = Instant::now();
+            let shared = Shared { sender, address, streams: Rc::default(), made };
             let stream = Stream::of(&shared);
             self.sides.borrow_mut()[side].shared.push(shared);
             return Ok(Connection::Http2(stream));
@@ -269,7 +281,7 @@ impl Pool {
         settings: &Settings,
     ) -> Result<Box<Lease>, ConnectError> {
         let project = &settings.projects[side];
-        let dialing = self.dialer.dial(project, Offer::Http1);
+        let dialing = self.dialer.dial(project, Offer::Http1, settings.connect_timeout);
         let stream = tokio::time::timeout(settings.connect_timeout, dialing)
             .await
             .map_err(|_| ConnectError::Timeout)??;

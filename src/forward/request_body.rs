@@ -52,6 +52,8 @@ pub struct BodyState {
     /// When the last piece was handed over, until the next one is asked for in vain.
     passed_at: Cell<Option<Instant>>,
     gate: Cell<GateState>,
+    /// What has been handed over, where it may have to be sent again.
+    kept: RefCell<Option<Vec<Bytes>>>,
     /// Wakes the body behind its gate.
     waker: RefCell<Option<Waker>>,
 }
@@ -87,8 +89,33 @@ impl BodyState {
         }
     }
 
+    /// From now on what is handed over is kept, as long as it is not more than [`KEPT`] bytes.
+    pub(super) fn keep(&self) {
+        self.kept.replace(Some(Vec::new()));
+    }
+
+    /// The whole body once more, if it was kept.
+    pub(super) fn again(&self) -> Option<Bytes> {
+        let pieces = self.kept.take().filter(|_| self.done_at.get().is_some())?;
+        Some(match <[Bytes; 1]>::try_from(pieces) {
+            Ok([whole]) => whole,
+            Err(pieces) => pieces.concat().into(),
+        })
+    }
+
+    fn passed(&self, frame: &Frame<Bytes>) {
+        let mut kept = self.kept.borrow_mut();
+        let Some(pieces) = kept.as_mut() else { return };
+        let before: usize = pieces.iter().map(Bytes::len).sum();
+        match frame.data_ref() {
+            Some(piece) if before + piece.len() <= KEPT => pieces.push(piece.clone()),
+            _ => *kept = None,
+        }
+    }
+
     /// The head of the answer is here.
     pub(super) fn answered(&self) {
+        self.kept.take();
         if self.gate.get() == GateState::Closed {
             self.gate.set(GateState::Answered);
         }
@@ -110,6 +137,9 @@ impl BodyState {
         self.fault.get()
     }
 }
+
+/// Bytes of a body up to which it can be sent again to a side that says that it has not looked at it: what most writes have.
+const KEPT: usize = 64 * 1024;
 
 /// How long a client that asked `Expect: 100-continue` waits for the side's word before the body is sent anyway
 /// (RFC 9110 10.1.1: a side may never answer 100).
@@ -293,6 +323,7 @@ impl ClientBody {
                     Some(left) => self.left = left,
                     None => return self.fail(BodyFault::TooLarge),
                 }
+                self.state.passed(&frame);
                 if self.incoming.is_end_stream() {
                     self.state.done_at.set(now);
                 }

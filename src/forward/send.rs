@@ -1,6 +1,7 @@
 //! Sends one request to one side: on a kept connection if there is one, once more on a fresh one when the kept one turns out
 //! stale, and never again after that.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::mem;
 use std::pin::pin;
@@ -8,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
@@ -16,7 +18,7 @@ use hyper::ext::ReasonPhrase;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::error::{Broken, ForwardError};
+use super::error::{Broken, ConnectError, ForwardError};
 use super::exchange::{Exchange, Message, Waiting};
 use super::pool::{Connection, Pool, Stream};
 use super::request_body::{BodyState, RequestBody, Uploaded};
@@ -50,7 +52,7 @@ pub struct Outgoing {
 pub struct Answer {
     /// The response.
     pub response: Response<ResponseBody>,
-    /// Whether the first connection was stale and a second one was needed.
+    /// Whether the first connection was stale, or refused to look at the request, and a second one was needed.
     pub retried: bool,
     /// When the request was sent for the last time.
     pub sent_at: Instant,
@@ -84,19 +86,19 @@ impl Pool {
             waiting,
             sent_at: Instant::now(),
         };
-        let mut retried = false;
-        if let Some(kept) = self.reuse(side, settings, sending.sent_at, sending.is_repeatable) {
-            match sending.once(kept, state.clone()).await {
-                Ok(response) => return Ok(sending.answer(response, retried)),
-                Err((ForwardError::Broke(_), true)) => retried = true,
-                Err((error, _)) => return Err(error),
-            }
+        let kept = self.reuse(side, settings, sending.sent_at, sending.is_repeatable);
+        let first = match kept {
+            Some(kept) => kept,
+            None => sending.fresh(self, side, settings).await?,
+        };
+        match sending.once(first, state.clone()).await {
+            Ok(response) => return Ok(sending.answer(response, false)),
+            Err((ForwardError::Broke(_), true)) => {}
+            Err((error, _)) => return Err(error),
         }
-        sending.is_kept = false;
-        let fresh = Box::pin(self.connect(side, settings)).await?;
-        sending.sent_at = Instant::now();
+        let fresh = sending.fresh(self, side, settings).await?;
         let response = sending.once(fresh, state.clone()).await.map_err(|(error, _)| error)?;
-        Ok(sending.answer(response, retried))
+        Ok(sending.answer(response, true))
     }
 
     /// Sends an upgrade request on a connection of its own. The response may be anything; with a 101 comes the connection itself.
@@ -151,6 +153,19 @@ impl Sending<'_> {
         Answer { response, retried, sent_at: self.sent_at, request_body }
     }
 
+    /// A connection that nobody has used, or has room for one more.
+    async fn fresh(
+        &mut self,
+        pool: &Rc<Pool>,
+        side: Side,
+        settings: &Settings,
+    ) -> Result<Connection, ConnectError> {
+        self.is_kept = false;
+        let fresh = Box::pin(pool.connect(side, settings)).await;
+        self.sent_at = Instant::now();
+        fresh
+    }
+
     async fn once(
         &mut self,
         connection: Connection,
@@ -191,11 +206,11 @@ impl Sending<'_> {
                 let response = response_on(exchange, head, &self.message.method, state);
                 response.map_err(|error| (error, false))
             }
-            Err(error) if exchange.is_unsent() => {
+            Err(error) if self.is_kept && exchange.is_unsent() => {
                 self.begun = Some(exchange);
                 Err((error, true))
             }
-            Err(error) => Err((error, self.is_repeatable && !exchange.is_heard())),
+            Err(error) => Err((error, self.is_kept && self.is_repeatable && !exchange.is_heard())),
         }
     }
 
@@ -209,7 +224,8 @@ impl Sending<'_> {
             continued.notify_one();
         }
         let message = &mut self.message;
-        let spare = (self.is_kept && self.is_repeatable).then(|| message.headers.clone());
+        let (headers, body) =
+            (message.headers.clone(), Spare::of(&message.body, self.waiting.body));
         let mut request = Request::new(mem::replace(&mut message.body, RequestBody::Empty));
         *request.method_mut() = message.method.clone();
         *request.uri_mut() = absolute(self.project, message.target.clone());
@@ -226,18 +242,57 @@ impl Sending<'_> {
                 Ok(Response::from_parts(parts, body))
             }
             Err((error, unsent)) => {
-                let again = unsent.map(|unsent| {
-                    let (parts, body) = unsent.into_parts();
-                    message.body = body;
-                    parts.headers
-                });
-                let again = again.or(spare);
-                let may_go_again = again.is_some();
-                message.headers = again.unwrap_or_default();
+                let body = match unsent {
+                    Some(unsent) => Some(unsent.into_body()),
+                    None if is_unseen(&error) => body.again(self.waiting.body),
+                    None => (self.is_kept && self.is_repeatable).then_some(RequestBody::Empty),
+                };
+                let may_go_again = body.is_some();
+                message.body = body.unwrap_or(RequestBody::Empty);
+                message.headers = headers;
                 Err((error, may_go_again))
             }
         }
     }
+}
+
+/// A body that was sent, to be sent once more.
+enum Spare {
+    Read(Bytes),
+    /// As much as the body itself has kept.
+    Client,
+}
+
+impl Spare {
+    fn of(body: &RequestBody, state: Option<&BodyState>) -> Self {
+        if let Some(state) = state {
+            state.keep();
+        }
+        match body {
+            RequestBody::Empty => Self::Read(Bytes::new()),
+            RequestBody::Read(bytes) => Self::Read(bytes.clone()),
+            RequestBody::Client(_) => Self::Client,
+        }
+    }
+
+    fn again(self, state: Option<&BodyState>) -> Option<RequestBody> {
+        let bytes = match self {
+            Self::Read(bytes) => bytes,
+            Self::Client => state?.again()?,
+        };
+        Some(if bytes.is_empty() { RequestBody::Empty } else { RequestBody::Read(bytes) })
+    }
+}
+
+/// The side says that it has not looked at the request: it refused its stream, or goes away with an earlier one as its last
+/// (RFC 9113 6.8 and 8.7). Then it may be sent again, whatever it is.
+fn is_unseen(error: &ForwardError) -> bool {
+    let ForwardError::Broke(Broken::Http2(error)) = error else { return false };
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        let is_refused = cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM);
+        cause.is_remote() && (cause.is_go_away() || is_refused)
+    })
 }
 
 /// The response whose head was read on a connection.

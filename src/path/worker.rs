@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::published::PublishedKeys;
 use crate::accept::addresses::Addresses;
+use crate::forward::names::Resolver;
 use crate::forward::pool::Pool;
 use crate::identify::cache::TokenCache;
 use crate::live::{self, View};
@@ -43,6 +44,8 @@ pub struct Shared {
     pub published: Arc<PublishedKeys>,
     /// What client addresses take.
     pub addresses: Arc<Addresses>,
+    /// Whom to ask for the addresses of the projects' names.
+    pub resolver: Resolver,
 }
 
 /// One worker's own.
@@ -76,7 +79,7 @@ impl Worker {
         let worker = Self {
             tokens: TokenCache::new(cache_entries),
             exchanged: ExchangeCache::default(),
-            pool: Pool::new(Arc::clone(&shard)),
+            pool: Pool::new(Arc::clone(&shard), shared.resolver.clone()),
             bodies: Rc::default(),
             shared,
             shard,

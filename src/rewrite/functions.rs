@@ -97,6 +97,15 @@ impl Settings {
         names
     }
 
+    /// The functions that a side serves for everybody, in either dialect, sorted.
+    #[must_use]
+    pub fn owned_by(&self, side: Side) -> Vec<&str> {
+        let owned = self.owners.iter().filter(|(_, owner)| **owner == side);
+        let mut owned: Vec<_> = owned.map(|(name, _)| name.as_str()).collect();
+        owned.sort_unstable();
+        owned
+    }
+
     /// The longest known name that the raw path begins with, on borders of segments, and what was found for it.
     fn longest<'t, T>(
         &self,

@@ -143,8 +143,13 @@ impl ExchangeCache {
             *inner = Inner::new(settings.cache_entries, made_of);
         }
         let asked = Asked(side, token);
-        let known = inner.proven.get(&asked).or_else(|| inner.unproven.get(&asked));
-        if let Some(entry) = known.filter(|entry| now <= entry.until) {
+        let proven = inner.proven.get(&asked).filter(|entry| now <= entry.until);
+        let known = proven.or_else(|| {
+            // One that was made while the clock ran ahead would be believed until the clock is there again.
+            let is_fresh = |until: u64| now <= until && until - now <= UNPROVEN_SECONDS;
+            inner.unproven.get(&asked).filter(|entry| is_fresh(entry.until))
+        });
+        if let Some(entry) = known {
             return entry.answer.clone();
         }
         let soon = now.saturating_add(UNPROVEN_SECONDS);

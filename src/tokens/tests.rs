@@ -426,6 +426,12 @@ fn the_cache_is_bounded_and_forgets_at_the_end_and_with_every_change() {
     let late = NOW + 3600 + LEEWAY + 1;
     assert_eq!(ask(&settings, &none(), &token, late), Answer::Unproven, "expired");
     assert!(matches!(ask(&settings, &none(), &token, NOW + 3600), Answer::Instead(_)));
+    // A clock that ran a day ahead and was set right again: what was judged meanwhile is judged again.
+    let mut another = claims(Side::Old);
+    another["sub"] = json!("met while the clock was wrong");
+    let another = signed(&key, &another);
+    assert_eq!(ask(&settings, &none(), &another, NOW + 86_400), Answer::Unproven);
+    assert!(matches!(ask(&settings, &none(), &another, NOW), Answer::Instead(_)));
 
     let newer = Published { version: 1, ..none() };
     let _answer = ask(&settings, &newer, &token, NOW);

@@ -6,6 +6,7 @@
     clippy::expect_used,
     reason = "what can't be unwrapped here has failed"
 )]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures, and where it failed")]
 #![allow(missing_docs, unreachable_pub, reason = "nobody uses this binary from outside")]
 
 /// World, upstreams, clients.
@@ -35,6 +36,12 @@ mod drain;
 mod exchange;
 /// When a side can't be reached, is slow, or breaks off.
 mod failure;
+/// Whatever a side does to a connection, at each point of an exchange.
+mod faults;
+/// Where a side speaks HTTP/2: streams and connections that go wrong.
+mod faults_http2;
+/// Where a side speaks TLS: handshakes that fail.
+mod faults_tls;
 /// Heads and bodies that could be read in two ways.
 mod framing;
 /// Edge functions: names, owners.
@@ -49,15 +56,23 @@ mod limits;
 mod live;
 /// The fuzzers' workspace.
 mod models;
+/// Names behind: addresses that change or lead nowhere, name servers that are away.
+mod names;
 /// What one client does to the others: nothing.
 mod neighbours;
+/// What happens to settings, and to the audit, at a bad hour.
+mod operations;
 mod pages;
 /// HTTP as such: what must arrive as it was sent.
 mod protocol;
+/// `cutover ready`: is old needed any more?
+mod ready;
 /// Realtime: sockets that end at the proxy.
 mod realtime;
 /// PostgREST through the proxy.
 mod rest;
+/// One process takes another's place.
+mod restart;
 /// Which paths are served, by whom; CORS.
 mod routes;
 /// What must not be seen anywhere.

@@ -10,6 +10,7 @@ use std::process::Command;
 const IMPORTS: &[(&str, &[&str])] = &[
     ("chance", &[]),
     ("counted", &[]),
+    ("file", &[]),
     ("trace", &[]),
     ("side", &[]),
     ("route", &[]),
@@ -20,7 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("local", &[]),
     ("outbound", &[]),
     ("http1", &[]),
-    ("accept", &["local", "http1"]),
+    ("accept", &["file", "local", "http1"]),
     ("identify", &[]),
     ("tokens", &["identify"]),
     ("decide", &["identify"]),
@@ -46,6 +47,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "file",
             "live",
             "accept",
             "identify",
@@ -91,7 +93,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// `cli` is the operator's end: it may use all but the phases themselves.
 const CLI_IMPORTS: &[&str] =
-    &["admin", "app", "checks", "config", "decide", "k8s", "observe", "outbound", "path"];
+    &["admin", "app", "checks", "config", "decide", "file", "k8s", "observe", "outbound", "path"];
 
 const VOCABULARY: [&str; 6] = ["side", "route", "secret", "counted", "trace", "chance"];
 
@@ -133,6 +135,7 @@ const PURE: &[&str] = &[
     "src/checks/plan/grants.rs",
     "src/checks/plan/moves.rs",
     "src/checks/quote.rs",
+    "src/checks/ready.rs",
     "src/checks/plan/realtime.rs",
     "src/checks/plan/step.rs",
     "src/checks/plan/tables.rs",

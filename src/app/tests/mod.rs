@@ -23,16 +23,18 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use tokio::io::duplex;
+use tokio::io::{DuplexStream, duplex};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::worker::House;
 use crate::accept::connection::serve_plain;
+use crate::accept::wire::Stage as End;
 use crate::chance;
 use crate::config::live::{Change, Control, Refused, Sources};
 use crate::forward::memory;
+use crate::forward::names::Resolver;
 use crate::http1::stream::Stream;
 use crate::observe::Metrics;
 use crate::path::worker::Shared;
@@ -86,7 +88,11 @@ fn text(rollout: &Rollout) -> String {
 
 impl Play {
     /// Some steps, then the stop.
-    async fn run(mut self, drain: watch::Sender<bool>, serving: JoinHandle<()>) -> Rc<Stage> {
+    async fn run(
+        mut self,
+        (drain, end): (watch::Sender<bool>, watch::Sender<End>),
+        serving: JoinHandle<()>,
+    ) -> Rc<Stage> {
         for _ in 0..self.dice.random_range(4..15) {
             self.step();
             let is_at_once = self.dice.random_bool(0.25);
@@ -102,6 +108,7 @@ impl Play {
         self.stage.say("stop");
         let stopped = Instant::now();
         self.stage.stopped.set(Some(stopped));
+        end.send_replace(End::Stopping);
         drain.send_replace(true);
         if timeout(DRAIN + Duration::from_millis(50), serving).await.is_err() {
             self.stage.fault("the drain took longer than drain_timeout");
@@ -296,6 +303,24 @@ impl Play {
     }
 }
 
+/// A door's part: whoever knocks is let in, until the stop.
+async fn lets_in(
+    door: super::worker::Door,
+    mut knocking: mpsc::UnboundedReceiver<DuplexStream>,
+    mut ending: watch::Receiver<End>,
+) {
+    loop {
+        let io = tokio::select! {
+            biased;
+            Some(io) = knocking.recv() => io,
+            _stopping = ending.wait_for(|stage| *stage == End::Stopping) => return,
+        };
+        if let Some((wire, terms, service)) = door.admit(SocketAddr::from(PEER)) {
+            tokio::task::spawn_local(serve_plain(Stream::Memory(io), wire, terms, service));
+        }
+    }
+}
+
 /// One play, on this thread; answers what happened.
 fn play(seed: u64, folder: &Path) -> (Vec<String>, Vec<String>, usize) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -314,8 +339,9 @@ fn play(seed: u64, folder: &Path) -> (Vec<String>, Vec<String>, usize) {
     let stage = LocalSet::new().block_on(&runtime, async {
         let stage = Rc::new(Stage::new());
         call_sides(&stage, dice.random());
-        let (door, mut knocking) = mpsc::unbounded_channel();
+        let (door, knocking) = mpsc::unbounded_channel();
         let (drain, drained) = watch::channel(false);
+        let (end, ending) = watch::channel(End::default());
         let shared = Shared {
             live: Arc::clone(control.live()),
             epochs: control.subscribe(),
@@ -326,27 +352,21 @@ fn play(seed: u64, folder: &Path) -> (Vec<String>, Vec<String>, usize) {
             stop_drain: startup.realtime_drain.min(startup.drain_timeout / 2),
             published: Arc::default(),
             addresses: Arc::default(),
+            resolver: Resolver::default(),
         };
         let metrics = Metrics::counting(1, Arc::clone(control.counted()));
         let house = House {
             shared,
             shard: metrics.shard(0),
             open: Arc::default(),
+            end: ending.clone(),
             drain_timeout: startup.drain_timeout,
         };
         let serving = tokio::task::spawn_local(async move {
             // As on a worker's thread: what is left when the drain is over goes with its tasks.
             let tasks = LocalSet::new();
             let serving = house.serve(|door| {
-                let door = door(None);
-                vec![tokio::task::spawn_local(async move {
-                    while let Some(io) = knocking.recv().await {
-                        if let Some((wire, terms, service)) = door.admit(SocketAddr::from(PEER)) {
-                            let serving = serve_plain(Stream::Memory(io), wire, terms, service);
-                            tokio::task::spawn_local(serving);
-                        }
-                    }
-                })]
+                vec![tokio::task::spawn_local(lets_in(door(None), knocking, ending))]
             });
             tasks.run_until(serving).await;
         });
@@ -363,7 +383,7 @@ fn play(seed: u64, folder: &Path) -> (Vec<String>, Vec<String>, usize) {
             tasks: Vec::new(),
         };
         play.publish();
-        play.run(drain, serving).await
+        play.run((drain, end), serving).await
     });
     let (faults, log) = (stage.faults.take(), stage.log.take());
     (faults, log, stage.answered.get() + stage.sockets.borrow().len())

@@ -4,6 +4,9 @@ mod change;
 mod history;
 mod replicas;
 mod status;
+mod verify;
+
+use std::path::PathBuf;
 
 use http::StatusCode;
 
@@ -47,6 +50,12 @@ pub(super) enum Verb {
         /// How many of the newest
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
+        /// Check the chain of the audit file on this machine instead: exit 1 and the first line that does not fit, if it was touched
+        #[arg(long)]
+        verify: bool,
+        /// Another file than the one that the settings name
+        #[arg(long, value_name = "FILE", requires = "verify")]
+        file: Option<PathBuf>,
     },
 }
 
@@ -85,7 +94,12 @@ pub(super) fn run(verb: Verb, context: &mut Context<'_>) -> anyhow::Result<Exit>
             let asked = change::Asked::Abort;
             runtime.block_on(change::run(&client, asked, reason, wait.seconds, context))
         }
-        Verb::History { limit } => runtime.block_on(history::run(&client, limit.into(), context)),
+        Verb::History { verify: true, file, .. } => {
+            runtime.block_on(verify::run(&client, file, context))
+        }
+        Verb::History { limit, .. } => {
+            runtime.block_on(history::run(&client, limit.into(), context))
+        }
     }
 }
 

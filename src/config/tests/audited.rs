@@ -1,7 +1,7 @@
 //! The audit file: a chain that shows what was taken out or changed.
 
 use super::*;
-use crate::config::audit::{Broken, FIRST, Verified, verify};
+use crate::config::audit::{Break, Broken, FIRST, Record, Verified, verify};
 
 const FILE: &str = "cutover-audit.jsonl";
 
@@ -31,17 +31,66 @@ fn each_change_is_one_line_and_names_the_one_before() {
     );
 }
 
+/// A record that somebody makes up, with a hash that is right.
+fn forged(line: &str, change: impl FnOnce(&mut Record)) -> String {
+    let mut record: Record = serde_json::from_str(line).unwrap();
+    change(&mut record);
+    record.hash = record.computed_hash();
+    serde_json::to_string(&record).unwrap() + "\n"
+}
+
 #[test]
-fn a_changed_or_missing_line_is_found() {
+fn every_break_is_found_and_named() {
     let text = three(&Home::new(GOOD));
     let lines: Vec<_> = text.split_inclusive('\n').collect();
-    let changed = text.replace("\"to\":\"30\"", "\"to\":\"31\"");
-    assert_eq!(verify(&changed).unwrap_err(), Broken { line: 2, cause: "its content was changed" });
-    let without = [lines[0], lines[2]].concat();
-    assert_eq!(verify(&without).unwrap_err().line, 2);
-    assert_eq!(verify(lines[1]).unwrap_err().line, 1);
-    assert_eq!(verify("{}\n").unwrap_err(), Broken { line: 1, cause: "not a record" });
-    assert_eq!(verify(""), Ok(Verified { records: 0, torn: false }));
+    let [one, two, three] = lines[..] else { panic!("{text}") };
+    let cut = &two[..two.len() / 2];
+    let longer = two.replace('{', "{ ");
+    let more = two.replace('}', ",\"note\":1}");
+    let changed = two.replace("\"to\":\"30\"", "\"to\":\"31\"");
+    let changed_well = forged(two, |record| record.to = "31".to_owned());
+    let inserted = forged(two, |record| record.reason = "another".to_owned());
+    let backwards = forged(two, |record| record.time = "1970-01-01T00:00:00Z".to_owned());
+    for (what, text, want) in [
+        ("changed", [one, &changed, three].concat(), Some((2, Break::Changed))),
+        (
+            "changed, and hashed again",
+            [one, &changed_well, three].concat(),
+            Some((3, Break::Missing)),
+        ),
+        ("white space", [one, &longer, three].concat(), Some((2, Break::Changed))),
+        ("one more field", [one, &more, three].concat(), Some((2, Break::Changed))),
+        ("first removed", [two, three].concat(), Some((1, Break::Missing))),
+        ("one removed", [one, three].concat(), Some((2, Break::Missing))),
+        ("inserted", [one, &inserted, two, three].concat(), Some((3, Break::Follows(1)))),
+        ("twice", [one, two, two, three].concat(), Some((3, Break::Follows(1)))),
+        ("reordered", [one, three, two].concat(), Some((2, Break::Follows(3)))),
+        ("two files joined", [one, two, one, two].concat(), Some((3, Break::Begins))),
+        ("cut in the middle", [one, cut, "\n", three].concat(), Some((2, Break::NoRecord))),
+        ("cut, and glued", [one, cut, three].concat(), Some((2, Break::NoRecord))),
+        ("an empty line", [one, "\n", two].concat(), Some((2, Break::NoRecord))),
+        ("another file", "{}\n".to_owned(), Some((1, Break::NoRecord))),
+        ("nothing", String::new(), None),
+        ("whole", text.clone(), None),
+        // A clock that was set back is no break.
+        ("time runs backwards", [one, &backwards].concat(), None),
+    ] {
+        let found = verify(&text).err().map(|Broken { line, cause }| (line, cause));
+        assert_eq!(found, want, "{what}");
+    }
+}
+
+#[test]
+fn a_broken_chain_is_warned_of_until_the_file_is_another() {
+    let home = Home::new(GOOD);
+    let text = three(&home);
+    home.write(FILE, &text.replace("\"to\":\"30\"", "\"to\":\"31\""));
+    let control = home.start();
+    let warned =
+        || control.warnings().iter().any(|w| w.contains("line 2: its content was changed"));
+    assert!(warned(), "{:?}", control.warnings());
+    control.apply(&set("50")).unwrap();
+    assert!(warned(), "one more record does not mend it");
 }
 
 #[test]
@@ -94,6 +143,40 @@ fn without_a_file_the_memory_keeps_the_newest() {
     control.apply(&set("20")).unwrap();
     assert_eq!(control.history(9).len(), 1);
     assert!(!home.path(FILE).exists());
+}
+
+/// Between another process's reading and its renaming nothing may be written that it does not know of.
+#[test]
+fn a_change_waits_for_the_one_that_another_process_makes() {
+    let home = Home::new(GOOD);
+    let control = home.start();
+    let other = crate::config::files::lock(&home.path("config.toml"));
+    let changing = std::thread::spawn(move || control.apply(&set("20")));
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_millis(50) {
+        assert!(!changing.is_finished(), "it did not wait");
+        std::thread::yield_now();
+    }
+    home.rename_over("config.toml", &format!("{GOOD}force = \"old\"\n"));
+    drop(other);
+    let refused = changing.join().unwrap();
+    assert!(matches!(refused, Err(crate::config::live::Refused::Forced { .. })), "{refused:?}");
+}
+
+/// One that hangs must not keep a roll back from being written.
+#[test]
+fn a_process_that_never_lets_go_is_not_waited_for() {
+    let home = Home::new(GOOD);
+    let control = home.start();
+    let hung = crate::config::files::lock(&home.path("config.toml"));
+    let audit = fs::File::create(home.path(FILE)).unwrap();
+    audit.lock().unwrap();
+    assert_eq!(control.apply(&set("0")).unwrap().percentage, percent("0"));
+    assert!(control.warnings().join("\n").contains("audit file"), "{:?}", control.warnings());
+    drop((hung, audit));
+    control.apply(&set("5")).unwrap();
+    assert_eq!(verify(&home.read(FILE)), Ok(Verified { records: 2, torn: false }));
+    assert!(control.warnings().is_empty(), "{:?}", control.warnings());
 }
 
 #[test]

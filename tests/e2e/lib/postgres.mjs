@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import postgres from 'postgres';
 import * as paths from './paths.mjs';
+import { until } from './until.mjs';
 
 const run = promisify(execFile);
 const DATABASE = 'app';
@@ -29,9 +30,16 @@ export async function startPostgres(processes, name, port) {
   const stop = () => run(program, ['drop', '--name', name, '--force'], options);
   stop.now = () => spawnSync(program, ['drop', '--name', name, '--force'], options);
   processes.onStop(stop);
-  await run(program, ['start', '--name', name, '--port', String(port), '--database', DATABASE, ...config], options);
+  const start = () => run(program, ['start', '--name', name, '--port', String(port), '--database', DATABASE, ...config], options);
+  await start();
 
-  return database(home, port, DATABASE);
+  /** kill -9 of the postmaster; its children notice and end by themselves. Returns a function that starts the cluster again. */
+  const crash = async () => {
+    const [pid] = readFileSync(join(home, '.pg0', 'instances', name, 'data', 'postmaster.pid'), 'utf8').split('\n');
+    process.kill(Number(pid), 'SIGKILL');
+    return () => until('PostgreSQL to start again', () => start().then(() => true), { everyMs: 200 });
+  };
+  return { ...database(home, port, DATABASE), crash };
 }
 
 /** One database of a cluster, with a connection for set-up statements. */

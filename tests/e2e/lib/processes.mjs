@@ -39,6 +39,7 @@ export class Processes {
     const child = spawn(command, args, { stdio: ['ignore', log, log], detached: true, ...options });
     child.logPath = logPath;
     child.label = name;
+    child.began = [command, args, options];
     child.ended = new Promise((ended) => {
       child.once('exit', (code, signal) => ended({ code, signal }));
       child.once('error', (error) => ended({ code: -1, error }));
@@ -71,6 +72,21 @@ export class Processes {
     }
     this.children = this.children.filter((other) => other !== child);
     return child.ended;
+  }
+
+  /** Ends a program as the kernel does when memory is short. Returns a function that starts the same again, as a supervisor would. */
+  async crash(child) {
+    child.kill('SIGKILL');
+    await child.ended;
+    this.children = this.children.filter((other) => other !== child);
+    return () => this.start(child.label, ...child.began);
+  }
+
+  /** The running program whose log has this name. */
+  named(label) {
+    const found = this.children.find((child) => child.label === label);
+    if (!found) throw new Error(`no program ${label} among ${this.children.map((child) => child.label).join(', ')}`);
+    return found;
   }
 
   onStop(closer) {

@@ -45,7 +45,7 @@ export async function startProject(processes, name, build, { rest = 'postrust', 
 
   secret(keys.anon, keys.service, signing.secret, signing.jwk?.d);
   const { anon: [anonKey], service: [serviceKey] } = keys;
-  return { name, url: `http://127.0.0.1:${gatewayPort}`, anonKey, serviceKey, keys, signing, databaseUrl: database.url };
+  return { name, url: `http://127.0.0.1:${gatewayPort}`, anonKey, serviceKey, keys, signing, databaseUrl: database.url, crashDatabase: database.crash };
 }
 
 /** OLD, made by hand; its dump is what NEW is built from, and `made` is told of it before OLD's services are up. */

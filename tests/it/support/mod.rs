@@ -3,6 +3,7 @@
 
 pub mod collector;
 pub mod conn;
+pub mod fault;
 pub mod http2;
 pub mod kubernetes;
 pub mod process;
@@ -17,6 +18,17 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Says what a test was at when it failed.
+pub struct Named<'a>(pub &'a str);
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("it was at: {}", self.0);
+        }
+    }
+}
 
 /// Fails the test when something does not happen in time.
 pub async fn within<T>(what: &str, doing: impl Future<Output = T>) -> T {

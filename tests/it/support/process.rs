@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::eventually;
+use super::conn::{Answer, Conn};
+use super::{PATIENCE, eventually};
 
 /// `cutover serve`, running.
 pub struct Process {
@@ -20,17 +22,17 @@ pub struct Process {
 impl Process {
     /// Starts it and waits until it says where it listens.
     pub async fn serve(folder: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cutover"))
-            .args(["serve", "--config"])
-            .arg(folder.join("config.toml"))
-            .current_dir(folder)
-            .env_clear()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start(serving(folder)).await
+    }
+
+    /// Starts this command, which becomes `cutover serve`, and waits until it says where it listens.
+    pub async fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let output = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().unwrap(), &output);
+        // Standard output may be something else.
+        if let Some(stdout) = child.stdout.take() {
+            collect(stdout, &output);
+        }
         collect(child.stderr.take().unwrap(), &output);
         let address = |text: &str, key: &str| -> Option<SocketAddr> {
             let line = text.lines().find(|line| line.contains("\"serving\""))?;
@@ -61,6 +63,32 @@ impl Process {
         self.signal("-HUP");
     }
 
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as nothing can be prepared for.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub async fn ask_admin(&self, method: &str, path: &str, body: &str) -> Answer {
+        let mut conn = Conn::open(self.admin).await;
+        conn.send(format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.admin,
+            body.len()
+        ))
+        .await;
+        conn.answer_to(method).await
+    }
+
+    pub async fn status(&self) -> serde_json::Value {
+        self.ask_admin("GET", "/status", "").await.json()
+    }
+
     fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
@@ -71,6 +99,33 @@ impl Process {
             .await;
         self.child.wait().unwrap()
     }
+}
+
+/// Runs a command that has to end by itself. One that goes on is ended, and the test fails.
+pub fn ended(command: &mut Command) -> Output {
+    let mut child = command.spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("it goes on: {command:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// The command that serves with the settings in a folder, in an empty environment.
+pub fn serving(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
+    command
+        .args(["serve", "--config"])
+        .arg(folder.join("config.toml"))
+        .current_dir(folder)
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
 }
 
 impl Drop for Process {

@@ -48,6 +48,16 @@ impl Authority {
     pub fn issues_until(&self, name: &str, end: time::OffsetDateTime) -> Pair {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_after = end;
+        self.signs(&params)
+    }
+
+    pub fn issues_from(&self, name: &str, begin: time::OffsetDateTime) -> Pair {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = begin;
+        self.signs(&params)
+    }
+
+    fn signs(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         Pair { cert, key: key.serialize_pem() }
@@ -72,6 +82,16 @@ impl Authority {
         let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    }
+}
+
+impl Pair {
+    /// A certificate that nobody vouches for but itself.
+    pub fn self_signed(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let cert = params.self_signed(&key).unwrap().pem();
+        Self { cert, key: key.serialize_pem() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cutover::app::Proxy;
 use cutover::config::live::Sources;
+use cutover::forward::names::Resolver;
 use cutover::observe::log::Dropped;
 use cutover::side::Side;
 use serde_json::{Value, json};
@@ -32,6 +33,7 @@ pub struct Setup {
     keys: BTreeMap<String, String>,
     /// Files next to the configuration.
     files: Vec<(String, String)>,
+    resolver: Resolver,
 }
 
 /// A running proxy.
@@ -49,7 +51,8 @@ pub struct World {
 impl World {
     /// Everybody on old; `todos` is `app.todos` on new, `vendor_api_keys` is `vendors.api_keys`.
     pub fn start() -> Setup {
-        let setup = Setup { keys: BTreeMap::new(), files: Vec::new() };
+        let setup =
+            Setup { keys: BTreeMap::new(), files: Vec::new(), resolver: Resolver::default() };
         setup
             .set("listen", "\"127.0.0.1:0\"")
             .set("workers", "1")
@@ -193,6 +196,15 @@ impl Setup {
         self
     }
 
+    /// Asks this for the addresses of names.
+    pub fn names(
+        mut self,
+        ask: impl Fn(&str) -> std::io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        self.resolver = Resolver::new(ask);
+        self
+    }
+
     pub fn rollout(self, percentage: u8) -> Self {
         self.set("rollout.percentage", &percentage.to_string())
     }
@@ -215,6 +227,7 @@ impl Setup {
     }
 
     async fn begin(self) -> World {
+        let resolver = self.resolver.clone();
         let (old, new) = (Upstream::start(Side::Old).await, Upstream::start(Side::New).await);
         let (folder, keys) = self.write(&old, &new);
         let sources =
@@ -223,7 +236,7 @@ impl Setup {
         let start = move || cutover::k8s::start(sources);
         let (control, startup, _warnings) =
             tokio::task::spawn_blocking(start).await.unwrap().unwrap();
-        let proxy = Proxy::start(control, &startup, Dropped::default()).unwrap();
+        let proxy = Proxy::start(control, &startup, Dropped::default(), resolver).unwrap();
         World {
             old,
             new,
