@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check instructions fuzz fuzz-briefly build soak bench bench-parts bench-verify check clean
+.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check instructions fuzz fuzz-briefly build soak bench bench-parts bench-verify h2spec check clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -72,6 +72,10 @@ bench-parts: ## the benches of the parts; each prints its own figures
 
 bench-verify: build ## `verify --rows all` over 1,000,000 rows in two real databases (VERIFY_ROWS), with 7 planted differences
 	CUTOVER_BIN=$(abspath $(TARGET))/release/cutover benches/verify.sh
+
+h2spec: ## HTTP/2 conformance by h2spec, which no registry has: its program in H2SPEC, or a clone of it in H2SPEC_SOURCE
+	$(CARGO) build --locked --bin cutover
+	CUTOVER_BIN=$(abspath $(TARGET))/debug/cutover tests/h2spec/run.py
 
 check: build ## the shipped config.toml through the release binary
 	$(TARGET)/release/cutover check --config config.toml

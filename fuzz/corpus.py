@@ -136,7 +136,7 @@ def connection(corpus, up, down):
         corpus.add("request", shape(method + b"/".join(path.split(b"/")[:4]) + names), b"\x0f" + cleaned(head) + b"\r\n\r\n" + cleaned_body(headers, raw))
         if answer:
             answer_line = answer[0].split(b"\r\n")[0]
-            corpus.add("response", (answer_line, tuple(sorted(answer[1]))), b"\x0f" + cleaned(answer[0]) + b"\r\n\r\n" + answer[3])
+            corpus.add("response", (answer_line, tuple(sorted(answer[1]))), b"\x0f" + cleaned(answer[0]) + b"\r\n\r\n" + cleaned_body(answer[1], answer[3]))
         if path.startswith(b"/rest/v1"):
             error = cleaned(answer[2]) if answer and int(answer[0].split(b" ")[1]) >= 300 else b""
             profile = headers.get(b"content-profile", headers.get(b"accept-profile", b""))
@@ -155,7 +155,11 @@ def connection(corpus, up, down):
 
 def cleaned_body(headers, raw):
     """A body keeps its framing: one of known length its length, whatever is made up in it."""
-    return raw if b"content-length" not in headers or cleaned(raw) == raw else (b"x" * len(raw))
+    if cleaned(raw) == raw:
+        return raw
+    if b"content-length" in headers:
+        return b"x" * len(raw)
+    return b"1\r\nx\r\n0\r\n\r\n"
 
 
 def socket(corpus, path, query, up, down):

@@ -21,7 +21,8 @@ if [ "${1:-}" = --one ]; then
   seeds="$(find "corpus/$target" -type f | wc -l)"
   echo "fuzz: $target: ${runs:-0} inputs in $seconds s, grown from $seeds"
   if [ "$status" -ne 0 ]; then
-    grep -E "^(==|SUMMARY|thread|artifact|  )|panicked|Test unit" "$found.log" >&2 || tail -n 20 "$found.log" >&2
+    # The law that was broken stands behind the word.
+    grep -a -A 3 "panicked at" "$found.log" >&2 || tail -n 20 "$found.log" >&2
     echo "fuzz: $target found something: fuzz/artifacts/$target/" >&2
   fi
   rm -f "$found.log"

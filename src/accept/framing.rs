@@ -36,9 +36,12 @@ pub enum Malformed {
     /// A Transfer-Encoding other than a single `chunked`, or in HTTP/1.0.
     #[error("a Transfer-Encoding other than chunked")]
     TransferEncoding,
-    /// Not exactly one Host in HTTP/1.1.
-    #[error("not exactly one Host header")]
+    /// Not exactly one Host in HTTP/1.1, or one that is no name of a host; over HTTP/2 one that is not the authority.
+    #[error("not exactly one Host header that is a host")]
     Host,
+    /// An expectation that is not 100-continue: who understands it in part would wait for what nobody sends.
+    #[error("an Expect other than 100-continue")]
+    Expect,
     /// A request line without three parts, a method that is no token, or another protocol.
     #[error("a request line that is not HTTP/1")]
     RequestLine,
@@ -211,9 +214,17 @@ impl Reader {
     fn about_the_message(&mut self, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
         // Most names are none of these; their length tells without a comparison.
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                if !value.iter().all(|byte| HOST[usize::from(*byte)]) {
+                    return Err(Malformed::Host);
+                }
+                self.hosts += 1;
+            }
             6 if name.eq_ignore_ascii_case(b"expect") => {
-                self.head.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
+                if !is_continue(value) {
+                    return Err(Malformed::Expect);
+                }
+                self.head.expects_continue = true;
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.head.upgrades = true,
             10 if name.eq_ignore_ascii_case(b"connection") => {
@@ -270,16 +281,40 @@ const TOKEN: [bool; 256] = {
     table
 };
 
+/// Bytes of a host with its port (RFC 9110 7.2, RFC 3986 3.2.2).
+const HOST: [bool; 256] = {
+    let mut table = TOKEN;
+    let mut more = b"(),;=:[]".as_slice();
+    while let [byte, rest @ ..] = more {
+        table[*byte as usize] = true;
+        more = rest;
+    }
+    let mut fewer = b"#^`|".as_slice();
+    while let [byte, rest @ ..] = fewer {
+        table[*byte as usize] = false;
+        fewer = rest;
+    }
+    table
+};
+
+/// Whether an `Expect` is the one that there is (RFC 9110 10.1.1).
+#[must_use]
+pub fn is_continue(expect: &[u8]) -> bool {
+    expect.eq_ignore_ascii_case(b"100-continue")
+}
+
 fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| TOKEN[usize::from(*byte)])
 }
 
-/// Digits only: no sign, no list, no white space (RFC 9110 8.6). 19 digits are enough for any real body.
+/// Digits only: no sign, no list, no white space (RFC 9110 8.6), and not more than the length of anything that is counted with a sign: a
+/// side that counts so would read another number.
 fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(value).ok()?.parse().ok()
+    let length = std::str::from_utf8(value).ok()?.parse::<i64>().ok()?;
+    u64::try_from(length).ok()
 }
 
 #[cfg(test)]
@@ -338,7 +373,6 @@ mod tests {
         }
         assert!(head("HTTP/1.1", "Expect: 100-Continue\r\n").expects_continue);
         assert!(!head("HTTP/1.0", "Expect: 100-Continue\r\n").expects_continue);
-        assert!(!head("HTTP/1.1", "Expect: x\r\n").expects_continue);
         assert!(head("HTTP/1.1", "Upgrade: websocket\r\n").upgrades);
         assert!(head("HTTP/1.0", "").is_http_10);
     }
@@ -410,6 +444,29 @@ mod tests {
             ),
         ] {
             assert_eq!(read(text), Err(why), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn fields_that_others_may_read_in_another_way_are_refused() {
+        use Malformed as M;
+        for (field, want) in [
+            ("Host: a b", Err(M::Host)),
+            ("Host: a/b", Err(M::Host)),
+            ("Host: user@a", Err(M::Host)),
+            ("Host: a#b", Err(M::Host)),
+            ("Host: \u{e9}", Err(M::Host)),
+            ("Host: a.b-c_d~:8080", Ok(())),
+            ("Host: [fe80::1%25en0]:80", Ok(())),
+            ("Host:", Ok(())),
+            ("Host: a\r\nExpect: 100-Continue", Ok(())),
+            ("Host: a\r\nExpect: x", Err(M::Expect)),
+            ("Host: a\r\nExpect: 100-continue, x", Err(M::Expect)),
+            ("Host: a\r\nContent-Length: 9223372036854775807", Ok(())),
+            ("Host: a\r\nContent-Length: 9223372036854775808", Err(M::ContentLength)),
+        ] {
+            let head = read(&format!("POST / HTTP/1.1\r\n{field}\r\n\r\n"));
+            assert_eq!(head.map(|head| assert!(head.is_some())), want, "{field:?}");
         }
     }
 

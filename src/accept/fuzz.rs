@@ -158,11 +158,13 @@ mod tests {
         fn the_laws_hold(
             size in any::<u8>(),
             line in select(vec!["GET / HTTP/1.1", "\r\nPOST /rest/v1/a?b=\"c\" HTTP/1.1", "PUT http://a/ HTTP/1.0", "GET  / HTTP/1.1"]),
-            fields in subsequence(LINES.to_vec(), 0..6),
-            body in vec(select(CHUNKS.to_vec()), 0..7),
+            // Most that are drawn at random are refused, and say nothing of the body.
+            fields in prop_oneof![subsequence(LINES.to_vec(), 0..6), Just(vec!["host: a", "transfer-encoding: chunked"])],
+            body in vec(select(CHUNKS.to_vec()), 0..4),
+            end in select(vec!["", "0\r\n\r\n", "0\r\nx: y\r\n\r\nGET / HTTP/1.1\r\n"]),
         ) {
-            let mut bytes = vec![size];
-            bytes.extend_from_slice(format!("{line}\r\n{}\r\n\r\n{}", fields.join("\r\n"), body.concat()).as_bytes());
+            let head = format!("{line}\r\n{}\r\n\r\n", fields.join("\r\n"));
+            let bytes = [&[size], head.as_bytes(), body.concat().as_bytes(), end.as_bytes()].concat();
             prop_assert_eq!(laws(&bytes), Ok(()));
         }
 

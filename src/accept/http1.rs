@@ -107,7 +107,7 @@ fn poll_request(
             Poll::Pending => match wire.listens(cx) {
                 Told::Nothing | Told::Leave => return Poll::Pending,
                 Told::Stop if !link.held().is_empty() => return Poll::Pending,
-                Told::Stop | Told::Overdue => return Poll::Ready(None),
+                Told::Stop | Told::Overdue | Told::Flood => return Poll::Ready(None),
             },
         }
     }

@@ -6,7 +6,9 @@ pub mod connection;
 pub mod framing;
 pub mod fuzz;
 mod http1;
+mod http2;
 pub mod listener;
+pub mod meter;
 pub mod request;
 pub mod target;
 pub mod tls;
@@ -58,4 +60,8 @@ pub struct Limits {
     pub send_timeout: Duration,
     /// Concurrent HTTP/2 streams of one connection.
     pub http2_streams: u32,
+    /// Requests of one HTTP/2 connection that its client gave up before their answer, beyond those that were answered; one more ends it.
+    pub http2_resets: u32,
+    /// HTTP/2 frames of one connection that carry nothing, per second; ten seconds' worth may come at once, and more ends it.
+    pub http2_frames: u32,
 }

@@ -37,6 +37,8 @@ pub(super) enum Told {
     Stop,
     /// Its head is too slow, it has been idle for too long, or it has taken nothing of its answer for too long.
     Overdue,
+    /// It floods: not a byte of it is read any more.
+    Flood,
 }
 
 /// A client that took nothing of its answer for `limits.send_timeout`.
@@ -69,6 +71,8 @@ pub struct Wire {
     header_timeout: Duration,
     idle_timeout: Duration,
     send_timeout: Duration,
+    /// `limits.http2_resets`.
+    resets: u32,
     /// Since when a head has been unfinished; a connection owes its first one from the moment it opens.
     head_since: Cell<Option<Instant>>,
     /// When something last happened.
@@ -83,6 +87,9 @@ pub struct Wire {
     /// What `taken` was, and since when, as the watchdog saw it.
     stands: Cell<Option<(u64, Instant)>>,
     too_slow: Cell<TooSlow>,
+    /// Requests that the client gave up before their answer, less those that were answered, and never less than none.
+    given_up: Cell<u32>,
+    has_flooded: Cell<bool>,
     linger: Cell<bool>,
     refused: Cell<Option<Refused>>,
     told: Cell<Told>,
@@ -99,6 +106,7 @@ impl Wire {
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
             send_timeout: limits.send_timeout,
+            resets: limits.http2_resets,
             head_since: Cell::new(Some(opened)),
             active: Cell::new(opened),
             head_at: Cell::new(None),
@@ -107,6 +115,8 @@ impl Wire {
             taken: Cell::new(0),
             stands: Cell::new(None),
             too_slow: Cell::new(TooSlow::No),
+            given_up: Cell::new(0),
+            has_flooded: Cell::new(false),
             linger: Cell::new(false),
             refused: Cell::new(None),
             told: Cell::new(Told::Nothing),
@@ -165,10 +175,30 @@ impl Wire {
         self.head_at.take().unwrap_or_else(Instant::now)
     }
 
-    /// A request, with its response's body, has ended.
-    pub fn request_ends(&self, now: Instant) {
+    /// A request, with its response's body, has ended. A client that gives up more requests than it lets be answered makes its sides work for
+    /// nothing, and over HTTP/2 its streams are free again for the next ones (CVE-2023-44487): at some point it has to go.
+    pub fn request_ends(&self, now: Instant, was_answered: bool) {
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
         self.active.set(now);
+        let given_up = self.given_up.get();
+        self.given_up.set(match was_answered {
+            true => given_up.saturating_sub(1),
+            false => given_up.saturating_add(1),
+        });
+        if self.given_up.get() > self.resets {
+            self.tell(Told::Flood);
+        }
+    }
+
+    /// The connection ends because of what it sent.
+    pub(super) fn floods(&self) {
+        self.has_flooded.set(true);
+    }
+
+    /// Whether the connection was ended because of what it sent. One whose client went away and left more requests than it may give up was not.
+    #[must_use]
+    pub fn has_flooded(&self) -> bool {
+        self.has_flooded.get()
     }
 
     /// An HTTP/1 answer can't go on before the client reads. `taken`: how much went until now.
@@ -269,6 +299,10 @@ impl Wire {
             Stage::Leaving => Told::Leave,
             Stage::Serving => Told::Nothing,
         };
+        self.tell(told);
+    }
+
+    fn tell(&self, told: Told) {
         if told > self.told.get() {
             self.told.set(told);
             if let Some(task) = self.task.take() {
@@ -355,6 +389,8 @@ mod tests {
             idle_timeout: IDLE,
             send_timeout: SEND,
             http2_streams: 1,
+            http2_resets: 2,
+            http2_frames: 10,
         };
         Wire::new(&limits)
     }
@@ -372,7 +408,7 @@ mod tests {
         first.head_ends();
         assert_eq!(first.request_begins(), Instant::now());
         assert!(!first.is_overdue(after(1000).await), "a request in flight may take its time");
-        first.request_ends(Instant::now());
+        first.request_ends(Instant::now(), true);
         assert!(!first.is_overdue(after(74).await));
         assert!(first.is_overdue(after(1).await), "idle");
         first.head_begins();
@@ -392,7 +428,7 @@ mod tests {
         wire.waits_for_reader(11);
         assert!(!wire.is_overdue(after(59).await), "it went on");
         // The whole of the answer is in the buffers: for the service the request is over.
-        wire.request_ends(Instant::now());
+        wire.request_ends(Instant::now(), true);
         assert!(!wire.is_overdue(after(59).await));
         assert!(!wire.was_too_slow() && !wire.was_too_slow_unseen());
         assert!(wire.is_overdue(after(1).await));
@@ -418,6 +454,25 @@ mod tests {
         assert!(wire.is_overdue(after(60).await));
         wire.stream_waits(false);
         assert!(!wire.is_overdue(Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_gives_up_what_it_asks_is_a_flood() {
+        let wire = wire();
+        let ends = |was_answered| {
+            wire.request_begins();
+            wire.request_ends(Instant::now(), was_answered);
+        };
+        for _ in 0..100 {
+            ends(false);
+            ends(true);
+        }
+        (0..100).for_each(|_| ends(true));
+        ends(false);
+        ends(false);
+        assert_eq!(wire.told(), Told::Nothing, "two may be given up, whatever was before");
+        ends(false);
+        assert_eq!(wire.told(), Told::Flood);
     }
 
     #[tokio::test(start_paused = true)]

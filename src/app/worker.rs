@@ -158,7 +158,7 @@ impl Door {
     fn connect(&self, stream: TcpStream, peer: SocketAddr) {
         let Some((wire, terms, service)) = self.admit(peer) else { return };
         let server = self.certificate.as_ref().map(|certificate| certificate.server_config());
-        let (told, shard) = (Rc::clone(&wire), Arc::clone(&self.worker.shard));
+        let (worker, told) = (Rc::clone(&self.worker), Rc::clone(&wire));
         tokio::task::spawn_local(async move {
             match server {
                 None => serve_plain(Stream::Plain(stream), wire, terms, service).await,
@@ -169,7 +169,11 @@ impl Door {
                 }
             }
             if told.was_too_slow_unseen() {
-                shard.ended(Ending::TooSlow, None);
+                worker.shard.ended(Ending::TooSlow, None);
+            }
+            if told.has_flooded() {
+                tracing::debug!(%peer, "closed: a flood");
+                worker.shard.ended(Ending::Flood, None);
             }
         });
     }

@@ -194,6 +194,7 @@ fn realtime(merged: &Merged) -> realtime::Settings {
 }
 
 fn limits(merged: &Merged) -> accept::Limits {
+    let number = |key| u32::try_from(merged.integer(key)).unwrap_or(u32::MAX);
     accept::Limits {
         connections: merged.size("limits.connections"),
         connections_per_address: merged.integer("limits.connections_per_address"),
@@ -208,7 +209,9 @@ fn limits(merged: &Merged) -> accept::Limits {
         body_idle_timeout: merged.duration("limits.body_idle_timeout"),
         idle_timeout: merged.duration("limits.idle_timeout"),
         send_timeout: merged.duration("limits.send_timeout"),
-        http2_streams: u32::try_from(merged.integer("limits.http2_streams")).unwrap_or(u32::MAX),
+        http2_streams: number("limits.http2_streams"),
+        http2_resets: number("limits.http2_resets"),
+        http2_frames: number("limits.http2_frames"),
     }
 }
 

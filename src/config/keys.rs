@@ -281,6 +281,8 @@ pub(crate) static KEYS: &[Key] = &[
     Key::live("limits.idle_timeout", "\"75s\"", Kind::Duration { min: 100, max: 3_600_000 }),
     Key::live("limits.send_timeout", "\"60s\"", Kind::Duration { min: 100, max: 3_600_000 }),
     Key::live("limits.http2_streams", "250", Kind::Integer { min: 1, max: 10_000 }),
+    Key::live("limits.http2_resets", "500", Kind::Integer { min: 1, max: 1_000_000 }),
+    Key::live("limits.http2_frames", "1000", Kind::Integer { min: 10, max: 1_000_000 }),
     Key::live(
         "limits.storage_body_bytes",
         "1048576",

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::http1::encoder::may_trail;
 use crate::http1::incoming::Incoming;
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
@@ -290,6 +292,14 @@ pub async fn collect(
     }
 }
 
+/// Removes what may not come behind a body, whatever protocol it goes on in.
+fn keep_trailers(trailers: &mut HeaderMap) {
+    let gone: Vec<HeaderName> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+    for name in gone {
+        trailers.remove(name);
+    }
+}
+
 impl ClientBody {
     fn fail(&self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         self.state.fault.set(Some(fault));
@@ -314,7 +324,10 @@ impl ClientBody {
             self.gate = None;
         }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    keep_trailers(trailers);
+                }
                 self.timer = None;
                 let now = Some(Instant::now());
                 self.state.passed_at.set(now);

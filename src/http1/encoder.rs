@@ -25,21 +25,38 @@ pub enum Framing {
 #[error("the body ended before its length")]
 pub struct TooShort;
 
-/// Fields that mean something about the message itself and so can't come behind it (RFC 9110 6.5.1).
-const NO_TRAILERS: [HeaderName; 12] = [
-    header::AUTHORIZATION,
-    header::CACHE_CONTROL,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LENGTH,
-    header::CONTENT_RANGE,
-    header::CONTENT_TYPE,
-    header::HOST,
-    header::MAX_FORWARDS,
-    header::SET_COOKIE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::TE,
-];
+/// Whether a field may come behind its message. One that says something of the message itself, of who sent it, of where it goes or of what
+/// is to be done with it may not (RFC 9110 6.5.1): a server that adds trailers to the fields would take it for one that was judged with the head.
+#[must_use]
+pub fn may_trail(name: &HeaderName) -> bool {
+    const BEGINNINGS: [&str; 7] =
+        ["accept", "content-", "if-", "proxy-", "sb-", "x-cutover-", "x-forwarded-"];
+    let name = name.as_str();
+    !BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+        && !matches!(
+            name,
+            "apikey"
+                | "authorization"
+                | "cache-control"
+                | "connection"
+                | "cookie"
+                | "expect"
+                | "forwarded"
+                | "host"
+                | "keep-alive"
+                | "max-forwards"
+                | "prefer"
+                | "range"
+                | "set-cookie"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+                | "x-api-key"
+                | "x-client-ip"
+                | "x-real-ip"
+        )
+}
 
 /// Writes a request's first line.
 pub fn request_line(out: &mut Vec<u8>, method: &Method, target: &str) {
@@ -92,7 +109,7 @@ impl Framing {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-            .filter(|name| !NO_TRAILERS.contains(name));
+            .filter(may_trail);
         Self::Chunked(announced.collect())
     }
 
@@ -197,10 +214,13 @@ mod tests {
     #[test]
     fn trailers_pass_where_they_were_announced_and_may() {
         let mut headers = HeaderMap::new();
-        headers.append("trailer", HeaderValue::from_static("X-Sum, content-length"));
+        headers.append(
+            "trailer",
+            HeaderValue::from_static("X-Sum, content-length, x-forwarded-for, apikey"),
+        );
         headers.append("trailer", HeaderValue::from_static("x-more"));
         let mut trailers = HeaderMap::new();
-        for name in ["x-sum", "x-more", "content-length", "x-secret"] {
+        for name in ["x-sum", "x-more", "content-length", "x-secret", "x-forwarded-for", "apikey"] {
             trailers.insert(name, HeaderValue::from_static("1"));
         }
         let text = said(&mut Framing::chunked(&headers), &["a"], Some(&trailers));

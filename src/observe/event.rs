@@ -88,17 +88,20 @@ pub enum Ending {
     /// An end of a WebSocket took no frame for `realtime.send_timeout`: closed with 1013. Or a client took nothing of its answer for
     /// `limits.send_timeout`: cut.
     TooSlow,
+    /// A client's HTTP/2 connection went beyond `limits.http2_frames` or `limits.http2_resets`: closed.
+    Flood,
 }
 
 impl Ending {
     /// Every ending.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Complete,
         Self::ResponseCut,
         Self::RequestCut,
         Self::ClientGone,
         Self::FrameTooLarge,
         Self::TooSlow,
+        Self::Flood,
     ];
 
     /// The `kind` label of `cutover_errors_total`; `complete` is never counted there.
@@ -111,6 +114,7 @@ impl Ending {
             Self::ClientGone => "client_gone",
             Self::FrameTooLarge => "frame_too_large",
             Self::TooSlow => "too_slow",
+            Self::Flood => "flood",
         }
     }
 }

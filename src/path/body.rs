@@ -109,7 +109,7 @@ impl Drop for Record {
         let now = Instant::now();
         self.finished.elapsed = now.saturating_duration_since(self.started);
         self.worker.shard.finish(&self.finished);
-        self.wire.request_ends(now);
+        self.wire.request_ends(now, self.finished.status != CLIENT_CLOSED_REQUEST);
         if let Some(line) = &self.line {
             let target = line.target.as_ref().map_or("", PathAndQuery::as_str);
             let id = line.request_id.to_str().unwrap_or_default();

@@ -212,7 +212,9 @@ impl Path {
 
     /// Phase 1.
     fn accept(&mut self, mut request: Request<Incoming>) -> Result<Asked, Stop> {
-        if let Some(refused) = self.client.wire.refused() {
+        // Over HTTP/2 one stream may be refused, and the connection goes on.
+        let of_stream = || request.extensions().get().copied();
+        if let Some(refused) = self.client.wire.refused().or_else(of_stream) {
             return Err(refused.into());
         }
         if self.snapshot.accept.limits.pace.per_second > 0 {

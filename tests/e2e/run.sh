@@ -7,4 +7,5 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$here/setup.sh" --browser
 "$here/../observability/setup.sh" >/dev/null || echo "no Prometheus: suite/prometheus.test.mjs will fail" >&2
+"$here/nginx.sh" >/dev/null || echo "no nginx: suite/smuggling.test.mjs will fail" >&2
 exec "$here/node_modules/.bin/node" "$here/lib/run-suite.mjs" "$@"

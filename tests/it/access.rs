@@ -2,7 +2,7 @@
 //! keys and the requests that carry none, and whose certificate is believed.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -33,9 +33,19 @@ async fn ask_admin(world: &World, head: &str, body: &str) -> Answer {
     conn.answer_to(head.split(' ').next().unwrap()).await
 }
 
-#[test]
-fn no_admin_listener_starts_off_loopback_without_a_token() {
-    let serves = |listen: &str, token: &str, environment: &[(&str, &str)]| {
+/// A process that does not outlive its test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[tokio::test]
+async fn no_admin_listener_starts_off_loopback_without_a_token() {
+    let serves = async |listen: &str, token: &str, environment: &[(&str, &str)]| {
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
             "listen = \"127.0.0.1:0\"\n[admin]\nlisten = \"{listen}\"\ntoken = \"{token}\"\n\
@@ -43,21 +53,26 @@ fn no_admin_listener_starts_off_loopback_without_a_token() {
         );
         fs::write(folder.path().join("config.toml"), config).unwrap();
         let mut serve = Command::new(env!("CARGO_BIN_EXE_cutover"));
-        serve.arg("serve").current_dir(folder.path()).env_clear();
-        let output = serve.envs(environment.iter().copied()).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(said).unwrap())
+        serve.arg("serve").current_dir(folder.path()).env_clear().envs(environment.iter().copied());
+        let said = fs::File::create(folder.path().join("said")).unwrap();
+        serve.stdout(said.try_clone().unwrap()).stderr(said);
+        // One that starts after all is not waited for.
+        let mut serving = Ended(serve.spawn().unwrap());
+        eventually("the end", async || serving.0.try_wait().unwrap().is_some()).await;
+        let said = fs::read_to_string(folder.path().join("said")).unwrap();
+        (serving.0.wait().unwrap().code(), said)
     };
     let loopback = "127.0.0.1:0";
     let elsewhere = ["0.0.0.0:0", "[::]:0", "192.0.2.7:8001", "10.0.0.1:0", "[::2]:0"];
     for listen in elsewhere {
-        let (code, said) = serves(listen, "", &[]);
+        let (code, said) = serves(listen, "", &[]).await;
         assert_eq!(code, Some(2), "{listen}: {said}");
         assert!(said.contains("admin.token") && !said.contains("serving"), "{listen}: {said}");
-        let (code, said) = serves(loopback, "", &[("CUTOVER_ADMIN__LISTEN", listen)]);
+        let (code, said) = serves(loopback, "", &[("CUTOVER_ADMIN__LISTEN", listen)]).await;
         assert_eq!(code, Some(2), "{listen} by a variable: {said}");
     }
-    let (code, said) = serves(elsewhere[0], "a-token-0123456789", &[("CUTOVER_ADMIN_TOKEN", "")]);
+    let (code, said) =
+        serves(elsewhere[0], "a-token-0123456789", &[("CUTOVER_ADMIN_TOKEN", "")]).await;
     assert_eq!(code, Some(2), "a token that is taken away: {said}");
 }
 

@@ -30,6 +30,8 @@ mod crowd;
 mod decision;
 /// `cutover doctor` against what real projects can't be made to do.
 mod doctor;
+/// HTTP/2 as an enemy sends it, to a side that speaks HTTP/1.
+mod downgrade;
 /// A stop: what is in flight ends well, and nothing new begins.
 mod drain;
 /// HTTP/1 towards a side, byte by byte.
@@ -42,6 +44,8 @@ mod faults;
 mod faults_http2;
 /// Where a side speaks TLS: handshakes that fail.
 mod faults_tls;
+/// HTTP/2 floods: each bounded, and not felt by others.
+mod floods;
 /// Heads and bodies that could be read in two ways.
 mod framing;
 /// Edge functions: names, owners.
@@ -81,6 +85,8 @@ mod secrets;
 mod security;
 /// Clients that take nothing, or vanish.
 mod slow_clients;
+/// HTTP/1 as an enemy sends it.
+mod smuggling;
 /// Storage through the proxy.
 mod storage;
 /// Bodies that flow both ways, and what a client's leaving does.

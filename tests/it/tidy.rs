@@ -113,6 +113,7 @@ const PURE: &[&str] = &[
     "src/snapshot.rs",
     "src/accept/addresses.rs",
     "src/accept/framing.rs",
+    "src/accept/meter.rs",
     "src/accept/request.rs",
     "src/identify",
     "src/tokens",

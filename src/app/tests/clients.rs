@@ -15,7 +15,7 @@ use tungstenite::Message;
 use tungstenite::protocol::{CloseFrame, Role};
 
 use super::sides::TABLE;
-use super::stage::{DRAIN, Kind, SLOW, SOCKET_DRAIN, Socket, Stage, USERS, name};
+use super::stage::{Kind, SLOW, SOCKET_DRAIN, Socket, Stage, USERS, name};
 use super::wire::{End, WebSocket, pattern};
 use crate::identify::claims::unsigned_token;
 use crate::side::{Pair, Side};
@@ -72,6 +72,19 @@ impl Client {
             }
             let pause = self.millis(0..2500);
             sleep(pause).await;
+        }
+    }
+
+    /// Begins an upload and never goes on with it: only the end of a drain gets rid of him, or a long time.
+    pub(super) async fn hang(mut self) {
+        let Some(mut end) = self.connect() else { return };
+        let number = self.stage.number();
+        self.stage.say(&format!("request {number} hangs"));
+        let head = format!(
+            "POST /rest/v1/{TABLE}?n={number} HTTP/1.1\r\nhost: proxy\r\napikey: old-anon\r\ncontent-length: 10\r\n\r\n"
+        );
+        if end.say(head).await.is_some() {
+            let _answer = end.head().await;
         }
     }
 
@@ -143,11 +156,13 @@ impl Client {
         let (number, user) = (self.stage.number(), self.dice.random_range(0..USERS));
         // 1: the client stands still now and then; 2: the side does.
         let slow = [0, 0, 0, 1, 2][self.dice.random_range(0..5)];
+        let wait = if self.dice.random() { 0 } else { self.dice.random_range(1..1500) };
         let now = Instant::now();
         let socket = Socket {
             kind,
             users: vec![(now, user)],
             is_slow: slow > 0,
+            is_prompt: wait == 0,
             since: None,
             asked_at: self.stage.version(),
             joined: Pair::default(),
@@ -161,7 +176,7 @@ impl Client {
         };
         self.stage.sockets.borrow_mut().insert(number, socket);
         self.stage.say(&format!("socket {number} ({kind:?}) of {}, slow {slow}", name(user)));
-        let opened = self.open(end, kind, number, user, slow).await;
+        let opened = self.open(end, kind, number, user, (slow, wait)).await;
         let Some(socket) = opened else {
             if self.stage.stopped.get().is_none() {
                 self.stage.fault(&format!("socket {number} was not opened"));
@@ -178,9 +193,8 @@ impl Client {
         kind: Kind,
         number: usize,
         user: usize,
-        slow: usize,
+        (slow, wait): (usize, u64),
     ) -> Option<WebSocket> {
-        let wait = self.dice.random_range(0..1500);
         let (path, bearer) = match kind {
             Kind::Realtime => ("/realtime/v1/websocket?apikey=old-anon&vsn=1.0.0&", String::new()),
             Kind::Tunnel => {
@@ -353,8 +367,10 @@ impl Talk {
 
     async fn gone(&self, why: &str) {
         let stage = &self.client.stage;
-        // What is still open when the drain is over is cut.
-        if stage.stopped.get().is_none_or(|stopped| stopped + DRAIN > Instant::now()) {
+        // Who stands still may not hear the goodbye before it is too late; nobody else is cut.
+        let is_over =
+            stage.stopped.get().is_some_and(|stopped| stopped + SOCKET_DRAIN <= Instant::now());
+        if self.slow == 0 || !is_over {
             stage.fault(&format!("socket {} is gone: {why}", self.number));
         }
         self.end().await;

@@ -136,6 +136,7 @@ impl Play {
             14 => self.write_bad(),
             15 | 16 => self.set(),
             17 => self.abort(),
+            18 if self.dice.random() => self.spawn(Client::hang),
             _ => self.rows(),
         }
     }

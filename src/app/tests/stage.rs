@@ -78,6 +78,9 @@ pub(super) struct Socket {
     pub(super) users: Vec<(Instant, usize)>,
     /// An end of it stands still now and then.
     pub(super) is_slow: bool,
+    /// The sides answer its handshakes at once: while the proxy waits for one it reads nothing of the socket, and what waits there when the
+    /// socket is closed is lost.
+    pub(super) is_prompt: bool,
     /// The client has joined, or the tunnel is open.
     pub(super) since: Option<Instant>,
     /// The newest version when the handshake was sent.
@@ -104,7 +107,11 @@ impl Socket {
     /// Whether its changes come from one side and its room is on the other (or the same). A side that the changes have left is not told to
     /// stop as long as the room is there.
     fn fits(&self, changes: Side, rooms: Side) -> bool {
-        self.joined[changes] == Some(true) && self.joined[rooms].is_some()
+        let is_room_there = match rooms == changes {
+            true => self.joined[rooms.other()] != Some(false),
+            false => self.joined[rooms].is_some(),
+        };
+        self.joined[changes] == Some(true) && is_room_there
     }
 }
 
@@ -262,7 +269,8 @@ impl Stage {
                 faults.push(format!("of its messages {arrived:?} arrived"));
             }
             let must = socket.sent.iter().filter(|at| **at < ended || socket.is_own_end).count();
-            if !socket.is_slow && arrived.len() < must {
+            let is_heard_out = socket.is_own_end && self.stopped.get().is_none();
+            if !socket.is_slow && (socket.is_prompt || is_heard_out) && arrived.len() < must {
                 faults.push(format!("{} of {must} messages arrived", arrived.len()));
             }
             for side in Side::ALL {
@@ -281,7 +289,7 @@ impl Stage {
                 if heard.windows(2).any(|pair| pair[0] >= pair[1]) {
                     faults.push(format!("it heard {heard:?} from {side}"));
                 }
-                let is_whole = socket.users.len() == 1 && !socket.is_slow;
+                let is_whole = socket.users.len() == 1 && !socket.is_slow && socket.is_prompt;
                 let missed =
                     told.iter().filter(|(n, at)| *at < ended && !heard.contains(n)).count();
                 if is_whole && missed > 0 {

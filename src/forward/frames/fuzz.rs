@@ -80,6 +80,8 @@ fn plain_frame(text: &[u8], at: usize) -> Option<(u64, Option<usize>, u8)> {
         127 => (u64::from_be_bytes(text.get(at + 2..at + 10)?.try_into().ok()?), at + 10),
         short => (u64::from(short), at + 2),
     };
-    let end = usize::try_from(length).ok().and_then(|length| start.checked_add(mask + length));
+    let end = usize::try_from(length)
+        .ok()
+        .and_then(|length| start.checked_add(mask)?.checked_add(length));
     Some((length, end, head[0] & 0x0f))
 }

@@ -34,7 +34,7 @@ fn fields() -> impl Strategy<Value = String> {
     );
     prop::collection::vec(field, 0..4).prop_map(|fields| {
         let said = |(at, (name, value, space)): (usize, (&str, &str, String))| {
-            format!(",{space}\"{name}{at}\"{space}:{value}{space}")
+            format!(",{space}\"{name}{at}\"{space}:{space}{value}")
         };
         fields.into_iter().enumerate().map(said).collect()
     })

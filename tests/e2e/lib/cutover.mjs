@@ -7,7 +7,7 @@ import { SALT } from './bucket.mjs';
 import * as paths from './paths.mjs';
 import { freePorts, preferPort } from './ports.mjs';
 import { listenedPort } from './record.mjs';
-import { isKeeping, keep, keepPages, listenTo, secretsOf } from './said.mjs';
+import { isKeeping, keep, keepCommands, keepPages, listenTo, secretsOf } from './said.mjs';
 
 /** How NEW reorganises OLD, as an operator would write it: the proxy reads by it, and `cutover plan` builds NEW by it. */
 export const SCHEMA = `
@@ -157,6 +157,7 @@ class Cutover {
 
   async stop() {
     if (!this.child.how) await keepPages(this, 'somebody');
+    await keepCommands(this.configPath);
     const { code, signal } = await this.processes.end(this.child);
     if (existsSync(this.auditFile)) keep('audit', readFileSync(this.auditFile, 'utf8'));
     assert.deepEqual({ code, signal }, { code: 0, signal: null }, `cutover ended badly after SIGTERM; it said last:\n${this.log().slice(-2000)}`);

@@ -2,7 +2,8 @@
 // all of it is looked through for secrets (secrets.mjs); and the secrets, told by whoever makes, gets or sees one. Outside of such a
 // run (the demo, a bench) nothing is kept.
 
-import { appendFileSync, mkdirSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { cutoverBinary } from './paths.mjs';
 
@@ -11,7 +12,7 @@ const SHORTEST = 12; // what is shorter stands by chance in any log
 const folder = () => process.env.CUTOVER_E2E_SAID;
 const admins = new Set(); // origins
 const told = new Set();
-let number = 0;
+let hasAsked = false;
 
 /** From now on, in this process and those that it starts, what is said goes to this folder. */
 export function beginKeeping(path) {
@@ -21,8 +22,8 @@ export function beginKeeping(path) {
 
 export const isKeeping = () => Boolean(folder());
 
-/** A file that is kept to the end of the run. */
-const file = (name) => join(folder(), 'said', `${process.pid}-${(number += 1)}-${name}`);
+/** A file that is kept to the end of the run, for each process and kind of text. */
+const file = (name) => join(folder(), 'said', `${process.pid}-${name}`);
 
 /** Where a process of ours writes, if it is the program under test: the same place for each start of one name. */
 export function placeFor(command, dir, name) {
@@ -31,7 +32,7 @@ export function placeFor(command, dir, name) {
 
 /** Keeps what was said: by a command, on a page, in a file. */
 export function keep(name, ...texts) {
-  if (isKeeping()) appendFileSync(file(name), texts.filter(Boolean).join('\n'));
+  if (isKeeping()) appendFileSync(file(name), `${texts.filter(Boolean).join('\n')}\n`);
 }
 
 /** From now on these must not be in anything that is kept. */
@@ -88,6 +89,21 @@ async function keepAnswer(response) {
   const headers = [...response.headers].filter(([name]) => name !== 'set-cookie').map((pair) => pair.join(': '));
   const isStream = response.headers.get('content-type')?.startsWith('text/event-stream');
   keep('answer', `${response.status} ${response.url}`, ...headers, isStream ? '' : await response.clone().text());
+}
+
+/** What the commands say that print settings, or what is wrong with them: of a good file, and of one with every secret under a key that there is not. Once for
+ * each file of the suite: they say the same of every proxy. */
+export async function keepCommands(config) {
+  if (!isKeeping() || hasAsked) return;
+  hasAsked = true;
+  const bad = `${config}.bad`;
+  writeFileSync(bad, readFileSync(config, 'utf8').replace(/^(anon_key|service_role_key|token|jwt_secret|signing_key) = /gm, '$1x = '));
+  const commands = [['check'], ['check', '--json'], ['rollout', 'status', '--json'], ['rollout', 'history', '--json'], ['rollout', 'history', '--verify'], ['explain', '--user', 'somebody']];
+  const all = [...commands.map((args) => [...args, '--config', config]), ...commands.map((args) => [...args, '--config', bad])];
+  for (const args of all) {
+    const said = await new Promise((ended) => execFile(cutoverBinary(), args, { env: { PATH: process.env.PATH } }, (error, stdout, stderr) => ended([stdout, stderr])));
+    keep(`command-${args[0]}`, ...said);
+  }
 }
 
 /** Asks a proxy for all that its admin listener shows, with its token, with a wrong one and with none. */

@@ -8,32 +8,27 @@ import { join } from 'node:path';
 const PIECE = 24; // so many bytes of a secret, from its beginning or its end, are as bad as all of it
 const SHORTEST = 12; // what is shorter stands by chance anywhere
 
-/** What of a secret must not be seen: of a token what it claims and its signature, because its head says nothing. */
+/** What of a secret must not be seen: its beginning and its end; of a token what it claims and its signature, because its head says nothing. */
 function pieces(secret) {
   const [head, ...rest] = secret.split('.');
-  const all = head.startsWith('eyJ') && rest.length === 2 ? rest : [secret];
-  return all.filter((piece) => piece.length >= SHORTEST);
+  const all = head.startsWith('eyJ') && rest.length === 2 ? rest : [secret, secret.slice(-PIECE)];
+  return all.map((piece) => piece.slice(0, PIECE)).filter((piece) => piece.length >= SHORTEST);
 }
 
 /** Texts that are in anything that holds this piece in one of the usual forms. */
 function forms(piece) {
   const bytes = Buffer.from(piece);
-  const found = new Set();
-  for (const part of [bytes.subarray(0, PIECE), bytes.subarray(-PIECE)]) {
-    const text = part.toString();
-    const hex = part.toString('hex');
-    const escaped = [...part].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join('');
-    const percent = encodeURIComponent(text);
-    const json = JSON.stringify(text).slice(1, -1);
-    const all = [text, hex, hex.toUpperCase(), escaped, escaped.toUpperCase(), percent, percent.replaceAll('%20', '+'), json, JSON.stringify(json).slice(1, -1), [...part].join(', '), [...part].join(',')];
-    // Wherever it stands among the bytes that are encoded; its first and last letters are then shared with its neighbours.
-    for (const before of [0, 1, 2]) {
-      const encoded = Buffer.concat([Buffer.alloc(before), part]).toString('base64').replace(/=+$/, '').slice(before && before + 1, -2);
-      all.push(encoded, encoded.replaceAll('+', '-').replaceAll('/', '_'));
-    }
-    for (const form of all) found.add(form);
+  const hex = bytes.toString('hex');
+  const escaped = [...bytes].map((byte) => `%${byte.toString(16).padStart(2, '0')}`).join('');
+  const percent = encodeURIComponent(piece);
+  const json = JSON.stringify(piece).slice(1, -1);
+  const all = [piece, hex, hex.toUpperCase(), escaped, escaped.toUpperCase(), percent, percent.replaceAll('%20', '+'), json, JSON.stringify(json).slice(1, -1), [...bytes].join(', '), [...bytes].join(',')];
+  // Wherever it stands among the bytes that are encoded; its first and last letters are then shared with its neighbours.
+  for (const before of [0, 1, 2]) {
+    const encoded = Buffer.concat([Buffer.alloc(before), bytes]).toString('base64').replace(/=+$/, '').slice(before && before + 1, -2);
+    all.push(encoded, encoded.replaceAll('+', '-').replaceAll('/', '_'));
   }
-  return found;
+  return new Set(all);
 }
 
 /** How somebody else would write it, for the search to be tried with: the encoders are not those that made the forms. */
@@ -50,7 +45,7 @@ function planted(piece) {
     bytes.reduce((all, byte) => `${all}${(byte >> 4).toString(16)}${(byte & 15).toString(16)}`, ''),
     JSON.stringify({ deep: JSON.stringify({ text }) }),
     JSON.stringify([...bytes]),
-    text.slice(0, 10 + Math.min(piece.length, PIECE)), // cut off
+    text.slice(0, 'a secret: '.length + piece.length), // cut off
   ];
 }
 
@@ -82,14 +77,15 @@ export function lookThrough(folder) {
   const tried = secrets.filter((_, index) => index % Math.ceil(secrets.length / 20) === 0).flatMap(pieces).flatMap(planted);
   const canary = join(folder, 'planted');
   writeFileSync(canary, tried.map((text) => `${text}\n`).join(''));
-  const lines = new Set(search(patterns, canary).map(({ line }) => line));
+  const said = join(folder, 'said');
+  const all = search(patterns, canary, said); // at once: to make ready for so many forms takes longer than to search
+  const lines = new Set(all.filter(({ file }) => file === canary).map(({ line }) => line));
   const missed = tried.findIndex((_, index) => !lines.has(index + 1));
   if (missed >= 0) throw new Error(`the search for secrets misses what was planted: ${tried[missed]}`);
 
-  const said = join(folder, 'said');
   const files = readdirSync(said);
   const bytes = files.reduce((sum, name) => sum + statSync(join(said, name)).size, 0);
-  const found = search(patterns, said).map(({ file, line, pattern }) => {
+  const found = all.filter(({ file }) => file !== canary).map(({ file, line, pattern }) => {
     const secret = secrets[whose.get(pattern)] ?? '?';
     return `${file}:${line}: ${pattern.slice(0, 4)}…, a form of ${secret.slice(0, 12)}… (${secret.length} characters)`;
   });

@@ -3,11 +3,14 @@
 
 pub mod collector;
 pub mod conn;
+pub mod corpus;
 pub mod fault;
+pub mod frames;
 pub mod http2;
 pub mod kubernetes;
 pub mod process;
 pub mod realtime;
+pub mod strict;
 pub mod tls;
 pub mod upstream;
 pub mod websocket;
