@@ -18,6 +18,11 @@
 //! projects, [`admin`] and [`cli`] are the operator's surface, and [`app`] wires everything together.
 //! `docs/architecture.md` tells the whole story with a picture.
 
+#![cfg_attr(
+    test,
+    allow(clippy::duplicate_mod, reason = "`models` compiles what it models a second time")
+)]
+
 // Vocabulary: imports nothing of ours.
 mod chance;
 pub mod counted;

@@ -57,8 +57,7 @@ fn locations(
     side: Side,
 ) -> Result<(), String> {
     // The side writes it as an URL, where half of a percent-encoding or a bare space can't be.
-    let text =
-        sent.query.as_ref().map_or(sent.tail.clone(), |query| format!("{}?{query}", sent.tail));
+    let text = sent.query.iter().fold(sent.tail.clone(), |tail, query| format!("{tail}?{query}"));
     if !text.starts_with('/') || text.parse::<http::uri::PathAndQuery>().is_err() {
         return Ok(());
     }

@@ -188,7 +188,7 @@ impl Client {
     }
 
     async fn open(
-        &mut self,
+        &self,
         mut end: End,
         kind: Kind,
         number: usize,
@@ -298,7 +298,7 @@ impl Talk {
         self.socket.send(Message::text(message.to_string())).await.ok()
     }
 
-    async fn heard(&mut self, text: &str) {
+    async fn heard(&self, text: &str) {
         let heard = match self.kind {
             Kind::Tunnel => text
                 .split_once(' ')

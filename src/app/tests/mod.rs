@@ -43,7 +43,7 @@ use clients::{Client, Door};
 use stage::{DRAIN, Kind, Rollout, SALT, SEND, SOCKET_DRAIN, Stage, USERS, Version, name};
 
 /// Plays in `make test`.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 1500;
 
 /// Where all clients are.
 const PEER: ([u8; 4], u16) = ([192, 0, 2, 1], 1000);
@@ -276,7 +276,7 @@ impl Play {
     }
 
     /// Notes what has to be in force now.
-    fn publish(&mut self) {
+    fn publish(&self) {
         let rollout = self.in_force();
         let epoch = self.control.live().load().epoch;
         let mut versions = self.stage.versions.borrow_mut();
