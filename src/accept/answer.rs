@@ -79,7 +79,7 @@ where
         waiting.await;
     }
     let Some(sending) = &mut sending else { return After::Gone };
-    if poll_fn(|cx| sending.poll(shared, cx)).await.is_err() {
+    if poll_fn(|cx| sending.poll(shared, wire, cx)).await.is_err() {
         return After::Gone;
     }
     match asked.handover {
@@ -98,6 +98,29 @@ fn is_gone(shared: &Shared, cx: &mut Context<'_>) -> bool {
     link.held().is_empty()
         && shared.decoder.borrow().is_done()
         && matches!(link.poll_fill(cx), Poll::Ready(Ok(0) | Err(_)))
+}
+
+/// Writes everything that waits, unless the client has taken nothing for too long.
+fn poll_written(shared: &Shared, wire: &Wire, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    let mut link = shared.link.borrow_mut();
+    let begins = link.begins();
+    match link.poll_flush(cx) {
+        Poll::Ready(written) => {
+            wire.is_read();
+            Poll::Ready(written.map_err(|_| Broken))
+        }
+        // It only lets others go first.
+        Poll::Pending if begins => Poll::Pending,
+        Poll::Pending => {
+            wire.waits_for_reader(link.taken());
+            if wire.listens(cx) < Told::Overdue {
+                return Poll::Pending;
+            }
+            // What the system holds for the client goes with it.
+            link.io().will_reset();
+            Poll::Ready(Err(Broken))
+        }
+    }
 }
 
 fn closes(headers: &HeaderMap) -> bool {
@@ -196,7 +219,12 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
     }
 
     /// Writes as it comes, together with what comes at once, and never far ahead of what the client reads.
-    fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    fn poll(
+        &mut self,
+        shared: &Shared,
+        wire: &Wire,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
         loop {
             let is_waiting = match self.fill(shared, cx) {
                 Ok(is_waiting) => is_waiting,
@@ -205,7 +233,7 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                     return Poll::Ready(Err(broken));
                 }
             };
-            ready!(shared.link.borrow_mut().poll_flush(cx)).map_err(|_| Broken)?;
+            ready!(poll_written(shared, wire, cx))?;
             match (&self.body, is_waiting) {
                 (None, _) => return Poll::Ready(Ok(())),
                 (Some(_), true) if is_gone(shared, cx) => return Poll::Ready(Err(Broken)),

@@ -20,7 +20,7 @@ use tower_service::Service;
 use super::Limits;
 use super::http1;
 use super::http2;
-use super::wire::{Told, Wire};
+use super::wire::{Refused, Told, Wire};
 use crate::http1::incoming::Incoming;
 use crate::http1::link::Link;
 use crate::http1::stream::Stream;
@@ -34,8 +34,8 @@ pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct Terms {
     /// The limits that hold for it, from the snapshot at its beginning.
     pub limits: Limits,
-    /// The connection is one too many: every request is answered 503.
-    pub is_refused: bool,
+    /// Why the connection is refused, if it is: every request is answered so.
+    pub refused: Option<Refused>,
 }
 
 /// A service whose answers can be sent.
@@ -57,9 +57,9 @@ where
 /// Serves a plain connection: HTTP/1.1, or HTTP/2 with prior knowledge.
 pub async fn serve_plain<S: Answers>(stream: Stream, wire: Rc<Wire>, terms: Terms, service: S) {
     let mut link = Link::new(stream);
-    let spoken = match terms.is_refused {
-        true => Ok(false),
-        false => poll_fn(|cx| poll_preface(&mut link, &wire, cx)).await,
+    let spoken = match terms.refused {
+        Some(_) => Ok(false),
+        None => poll_fn(|cx| poll_preface(&mut link, &wire, cx)).await,
     };
     match spoken {
         Ok(true) => {

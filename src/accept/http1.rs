@@ -32,6 +32,9 @@ use crate::http1::upgraded::Upgraded;
 /// How long the last bytes may take to go, and a client that was answered early may go on sending.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// How long a client with another protocol is silent before it is asked whether it is still there; after twice that it is not.
+const ALIVE: Duration = Duration::from_secs(60);
+
 /// How much of a body that nobody wanted is read to keep its connection.
 const READ_ON: usize = 16;
 
@@ -58,6 +61,7 @@ pub(super) async fn serve(
             After::Next | After::Close => break,
             After::Gone => return,
             After::Upgraded(handover) => {
+                shared.link.borrow().io().asks_whether_it_lives(ALIVE);
                 if let Ok(shared) = Rc::try_unwrap(shared) {
                     let upgraded = Upgraded::new(shared.link.into_inner().into_parts());
                     // Whoever asked for it may have gone.
@@ -123,8 +127,10 @@ fn look(
             *searched = link.held().len();
             return Ok(None);
         }
-        Some(_) if terms.is_refused => return Err(Refused::TooManyConnections),
-        Some(head) => head,
+        Some(head) => match terms.refused {
+            Some(why) => return Err(why),
+            None => head,
+        },
     };
     // What of a chunked body is here already is looked at before its head is let go: now there still is an answer.
     if head.body == BodyLength::Chunked {

@@ -7,7 +7,7 @@
 //! | reset streams while a side works on them | `limits.http2_resets` ([`Wire`]) |
 //! | send frames that carry nothing | `limits.http2_frames` ([`Meter`]); of DATA, h2's own budget as well |
 //! | send a head without end (CVE-2024-27316), or one that unpacks to more | `limits.header_bytes`: h2 counts its CONTINUATION frames by it, and what it unpacks to |
-//! | not read its answers | [`SEND_BUFFER`] of each stream, then its side is not read either |
+//! | not read its answers | [`SEND_BUFFER`] of each stream, then its side is not read either; `limits.send_timeout` ([`Unread`]) |
 //! | keep its worker busy | [`TURN`], of which [`IDLE_FRAME`] |
 
 use std::cell::Cell;
@@ -29,6 +29,7 @@ use super::MAX_HEADERS;
 use super::connection::{Answers, HTTP2_PREFACE, Terms};
 use super::framing::{Malformed, is_continue};
 use super::meter::Meter;
+use super::unread::Unread;
 use super::wire::{Refused, Told, Wire};
 use crate::http1::incoming::Incoming;
 use crate::http1::stream::Stream;
@@ -64,22 +65,25 @@ pub(super) async fn serve<S: Answers>(
     service: S,
 ) {
     wire.speaks_http2();
-    if terms.is_refused {
-        wire.refuse(Refused::TooManyConnections);
+    if let Some(why) = terms.refused {
+        wire.refuse(why);
     }
     let turn = Rc::new(Cell::new(TURN));
     let meter = Meter::new(terms.limits.http2_frames, HTTP2_PREFACE.len());
     let (begun, wire_of_io) = (Instant::now(), Rc::clone(wire));
     let io = Metered { io, meter, begun, wire: wire_of_io, turn: Rc::clone(&turn) };
+    let answering = Rc::clone(wire);
     let service = hyper::service::service_fn(move |request: Request<Http2Body>| {
         let mut request = request.map(Incoming::Http2);
         if let Some(refused) = refused(&request) {
             request.extensions_mut().insert(refused);
         }
-        service.clone().call(request)
+        let answer = service.clone().call(request);
+        let wire = Rc::clone(&answering);
+        async move { answer.await.map(|answer| answer.map(|body| Unread::new(body, wire))) }
     });
     let mut connection = pin!(builder(terms).serve_connection(TokioIo::new(io), service));
-    if terms.is_refused {
+    if terms.refused.is_some() {
         // It answers what has come already and ends: it takes a place that it should not have.
         connection.as_mut().graceful_shutdown();
     }

@@ -1,5 +1,6 @@
 //! Phase 1: is this a request that we serve, within the limits, and framed without a doubt?
 
+pub mod addresses;
 mod answer;
 pub mod connection;
 pub mod framing;
@@ -11,11 +12,14 @@ pub mod meter;
 pub mod request;
 pub mod target;
 pub mod tls;
+mod unread;
 pub mod wire;
 
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use addresses::Pace;
 
 /// The most header lines of a request; more is answered 431.
 pub const MAX_HEADERS: usize = 100;
@@ -36,6 +40,10 @@ pub struct Settings {
 pub struct Limits {
     /// Open client connections over all workers; one more is answered 503.
     pub connections: usize,
+    /// The same of one client address; 0 = no limit.
+    pub connections_per_address: u64,
+    /// Requests of one client address; one more is answered 429. `per_second` = 0: no limit.
+    pub pace: Pace,
     /// Bytes of a request head, request line included; more is answered 431.
     pub header_bytes: usize,
     /// Bytes of a request body; 0 = no limit; more is answered 413.
@@ -48,6 +56,8 @@ pub struct Limits {
     pub body_idle_timeout: Duration,
     /// How long a kept-alive connection may stay without a request.
     pub idle_timeout: Duration,
+    /// How long a client may take nothing of an answer; closed after that.
+    pub send_timeout: Duration,
     /// Concurrent HTTP/2 streams of one connection.
     pub http2_streams: u32,
     /// Requests of one HTTP/2 connection that its client gave up before their answer, beyond those that were answered; one more ends it.

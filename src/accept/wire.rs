@@ -21,6 +21,8 @@ pub enum Refused {
     HeadTooLarge,
     /// The connection is one too many (`limits.connections`).
     TooManyConnections,
+    /// The connection is one too many of its address (`limits.connections_per_address`).
+    TooManyOfAddress,
 }
 
 /// What the watchdog has said to a connection.
@@ -33,10 +35,22 @@ pub(super) enum Told {
     Leave,
     /// The proxy stops: what has begun may end.
     Stop,
-    /// Its head is too slow, or it has been idle for too long.
+    /// Its head is too slow, it has been idle for too long, or it has taken nothing of its answer for too long.
     Overdue,
     /// It floods: not a byte of it is read any more.
     Flood,
+}
+
+/// A client that took nothing of its answer for `limits.send_timeout`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum TooSlow {
+    /// It is not.
+    #[default]
+    No,
+    /// It was, and nobody has counted it yet.
+    Yes,
+    /// It was, and the request that this ended says so.
+    Counted,
 }
 
 /// How far the proxy's own end is.
@@ -56,6 +70,7 @@ pub enum Stage {
 pub struct Wire {
     header_timeout: Duration,
     idle_timeout: Duration,
+    send_timeout: Duration,
     /// `limits.http2_resets`.
     resets: u32,
     /// Since when a head has been unfinished; a connection owes its first one from the moment it opens.
@@ -65,6 +80,13 @@ pub struct Wire {
     /// When the head was complete of the request that begins next.
     head_at: Cell<Option<Instant>>,
     in_flight: Cell<u32>,
+    /// Answers of which more is here than the client takes.
+    unread: Cell<u32>,
+    /// Changes whenever the client takes something.
+    taken: Cell<u64>,
+    /// What `taken` was, and since when, as the watchdog saw it.
+    stands: Cell<Option<(u64, Instant)>>,
+    too_slow: Cell<TooSlow>,
     /// Requests that the client gave up before their answer, less those that were answered, and never less than none.
     given_up: Cell<u32>,
     has_flooded: Cell<bool>,
@@ -83,11 +105,16 @@ impl Wire {
         Self {
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
+            send_timeout: limits.send_timeout,
             resets: limits.http2_resets,
             head_since: Cell::new(Some(opened)),
             active: Cell::new(opened),
             head_at: Cell::new(None),
             in_flight: Cell::new(0),
+            unread: Cell::new(0),
+            taken: Cell::new(0),
+            stands: Cell::new(None),
+            too_slow: Cell::new(TooSlow::No),
             given_up: Cell::new(0),
             has_flooded: Cell::new(false),
             linger: Cell::new(false),
@@ -174,6 +201,45 @@ impl Wire {
         self.has_flooded.get()
     }
 
+    /// An HTTP/1 answer can't go on before the client reads. `taken`: how much went until now.
+    pub(super) fn waits_for_reader(&self, taken: u64) {
+        self.unread.set(1);
+        self.taken.set(taken);
+    }
+
+    /// All that there was of an HTTP/1 answer has gone.
+    pub(super) fn is_read(&self) {
+        if self.unread.replace(0) > 0 {
+            self.active.set(Instant::now());
+        }
+    }
+
+    /// One of the answers of an HTTP/2 connection waits for its reader, or no longer does.
+    pub(super) fn stream_waits(&self, waits: bool) {
+        let unread = self.unread.get();
+        self.unread.set(if waits { unread + 1 } else { unread.saturating_sub(1) });
+        self.stream_moves();
+    }
+
+    /// One of the answers of an HTTP/2 connection goes on.
+    pub(super) fn stream_moves(&self) {
+        self.taken.set(self.taken.get().wrapping_add(1));
+    }
+
+    /// Whether the connection ends because the client took nothing of its answers. Whoever asks counts it.
+    pub fn was_too_slow(&self) -> bool {
+        let was = self.too_slow.get() != TooSlow::No;
+        if was {
+            self.too_slow.set(TooSlow::Counted);
+        }
+        was
+    }
+
+    /// The same, if no request counts it: each was over when its last bytes had been handed on.
+    pub fn was_too_slow_unseen(&self) -> bool {
+        self.too_slow.get() == TooSlow::Yes && self.in_flight.get() == 0
+    }
+
     /// What the watchdog has said. The task is woken when it says more.
     pub(super) fn listens(&self, cx: &Context<'_>) -> Told {
         let mut task = self.task.borrow_mut();
@@ -188,7 +254,36 @@ impl Wire {
         self.told.get()
     }
 
+    /// Whether everything that is under way waits for the client to read. Of a client that takes one answer and leaves another, the first
+    /// shall not be cut for the second.
+    fn waits_to_be_read(&self) -> bool {
+        let unread = self.unread.get();
+        unread > 0 && unread >= self.in_flight.get()
+    }
+
+    /// Whether nothing was taken for too long. No clock is read where bytes are written: that they are is all that is noted there.
+    fn is_too_slow(&self, now: Instant) -> bool {
+        let taken = self.taken.get();
+        match self.stands.get() {
+            Some((then, since)) if then == taken => {
+                now.saturating_duration_since(since) >= self.send_timeout
+            }
+            _ => {
+                self.stands.set(Some((taken, now)));
+                false
+            }
+        }
+    }
+
     fn is_overdue(&self, now: Instant) -> bool {
+        if self.waits_to_be_read() {
+            let is_too_slow = self.is_too_slow(now);
+            if is_too_slow && self.too_slow.get() == TooSlow::No {
+                self.too_slow.set(TooSlow::Yes);
+            }
+            return is_too_slow;
+        }
+        self.stands.set(None);
         let (since, most) = match self.head_since.get() {
             _ if self.in_flight.get() > 0 => return false,
             Some(since) => (since, self.header_timeout),
@@ -216,9 +311,10 @@ impl Wire {
         }
     }
 
-    /// How often it has to be looked at: late by an eighth of the shorter time-out is on time.
+    /// How often it has to be looked at: late by an eighth of the shortest time-out is on time.
     fn step(&self) -> Duration {
-        (self.header_timeout.min(self.idle_timeout) / 8).clamp(SHORTEST_STEP, LONGEST_STEP)
+        let shortest = self.header_timeout.min(self.idle_timeout).min(self.send_timeout);
+        (shortest / 8).clamp(SHORTEST_STEP, LONGEST_STEP)
     }
 }
 
@@ -274,19 +370,24 @@ impl Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accept::addresses::Pace;
 
     const HEADER: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(75);
+    const SEND: Duration = Duration::from_secs(60);
 
     fn wire() -> Wire {
         let limits = Limits {
             connections: 1,
+            connections_per_address: 0,
+            pace: Pace { per_second: 0, burst: 0 },
             header_bytes: 512,
             body_bytes: 0,
             frame_bytes: 0,
             header_timeout: HEADER,
             body_idle_timeout: IDLE,
             idle_timeout: IDLE,
+            send_timeout: SEND,
             http2_streams: 1,
             http2_resets: 2,
             http2_frames: 10,
@@ -314,6 +415,45 @@ mod tests {
         first.head_begins();
         assert!(!first.is_overdue(after(9).await), "a head has its own time");
         assert!(first.is_overdue(after(1).await));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_an_answer_is_overdue_and_who_takes_little_is_not() {
+        let wire = wire();
+        wire.head_ends();
+        wire.request_begins();
+        wire.waits_for_reader(10);
+        assert!(!wire.is_overdue(Instant::now()), "seen for the first time");
+        assert!(!wire.is_overdue(after(59).await));
+        wire.waits_for_reader(11);
+        assert!(!wire.is_overdue(after(59).await), "it went on");
+        // The whole of the answer is in the buffers: for the service the request is over.
+        wire.request_ends(Instant::now(), true);
+        assert!(!wire.is_overdue(after(59).await));
+        assert!(!wire.was_too_slow() && !wire.was_too_slow_unseen());
+        assert!(wire.is_overdue(after(1).await));
+        assert!(wire.was_too_slow_unseen() && wire.was_too_slow() && !wire.was_too_slow_unseen());
+        wire.is_read();
+        assert!(!wire.is_overdue(after(60).await), "idle has its own time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_stream_that_nobody_reads_does_not_end_the_others() {
+        let wire = wire();
+        wire.speaks_http2();
+        wire.request_begins();
+        wire.request_begins();
+        wire.stream_waits(true);
+        assert!(!wire.is_overdue(Instant::now()));
+        assert!(!wire.is_overdue(after(1000).await), "the other one's answer may take its time");
+        wire.stream_waits(true);
+        assert!(!wire.is_overdue(Instant::now()));
+        assert!(!wire.is_overdue(after(59).await));
+        wire.stream_moves();
+        assert!(!wire.is_overdue(after(59).await));
+        assert!(wire.is_overdue(after(60).await));
+        wire.stream_waits(false);
+        assert!(!wire.is_overdue(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]

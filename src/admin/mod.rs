@@ -22,14 +22,13 @@ mod console;
 mod error;
 mod guard;
 mod lifecycle;
+mod listener;
 mod questions;
 mod replicas;
 mod rollout;
 mod status;
 
 use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -130,24 +129,16 @@ async fn ask<T: Send + 'static>(
 }
 
 /// Serves until `shutdown` ends, and then finishes what is in flight.
-///
-/// # Errors
-/// When the listener fails for good.
-pub async fn serve(
-    listener: TcpListener,
-    state: State,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Output = ()>) {
     let console = Arc::clone(&state.console);
+    let control = Arc::clone(&state.control);
     let sampler = tokio::spawn(events::sample(state.clone()));
-    let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
     let shutdown = async move {
         shutdown.await;
         console.events.close();
     };
-    let served = axum::serve(listener, service).with_graceful_shutdown(shutdown).await;
+    listener::serve(listener, router(state), control, shutdown).await;
     sampler.abort();
-    served
 }
 
 /// The routes, behind the guard.

@@ -1,6 +1,7 @@
 //! The admin listener asked as a whole, with the real writer on a directory of its own.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -285,7 +286,7 @@ async fn serves_a_socket_until_it_is_told_to_stop() {
     };
     let serving = tokio::spawn(serve(listener, world.state.clone(), shutdown));
     stop.send(()).unwrap();
-    serving.await.unwrap().unwrap();
+    serving.await.unwrap();
 }
 
 #[tokio::test]

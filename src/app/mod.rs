@@ -181,6 +181,7 @@ impl Proxy {
             // Half of the time is left for the goodbyes themselves: a socket that is cut is not told to come back.
             stop_drain: startup.realtime_drain.min(startup.drain_timeout / 2),
             published: Arc::default(),
+            addresses: Arc::default(),
             resolver,
         };
         let open = Arc::new(AtomicUsize::new(0));
@@ -275,12 +276,7 @@ fn run_background(
     let _inside = background.enter();
     for socket in admin.sockets.into_iter().flat_map(|sockets| sockets.sockets) {
         let socket = tokio::net::TcpListener::from_std(socket)?;
-        let (state, leaving) = (state.clone(), leaves(ending.clone()));
-        background.spawn(async move {
-            if let Err(error) = admin::serve(socket, state, leaving).await {
-                tracing::error!(%error, "the admin listener failed");
-            }
-        });
+        background.spawn(admin::serve(socket, state.clone(), leaves(ending.clone())));
     }
     watching::spawn(control)?;
     if let Some(certificate) = certificate {

@@ -1,6 +1,6 @@
 //! One worker thread: its own runtime, listeners, connections and caches.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -12,13 +12,15 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
 use tower::{ServiceBuilder, service_fn};
 
+use crate::accept::Settings;
+use crate::accept::addresses::{Addresses, Entered, FarTooMany};
 use crate::accept::connection::{Answers, Terms, serve_plain, serve_tls};
 use crate::accept::listener::{Place, accept_all};
 use crate::accept::tls::Certificate;
-use crate::accept::wire::{Stage, Watchdog, Wire};
+use crate::accept::wire::{Refused, Stage, Watchdog, Wire};
 use crate::http1::incoming::Incoming;
 use crate::http1::stream::Stream;
-use crate::observe::{Counter, Ending, Gauge, Shard};
+use crate::observe::{Counter, Ending, ErrorCode, Gauge, Shard};
 use crate::path::layers::CatchPanic;
 use crate::path::worker::{Shared, Worker};
 use crate::path::{Client, handle};
@@ -166,6 +168,9 @@ impl Door {
                     }
                 }
             }
+            if told.was_too_slow_unseen() {
+                worker.shard.ended(Ending::TooSlow, None);
+            }
             if told.has_flooded() {
                 tracing::debug!(%peer, "closed: a flood");
                 worker.shard.ended(Ending::Flood, None);
@@ -180,13 +185,22 @@ impl Door {
     ) -> Option<(Rc<Wire>, Terms, impl Answers + use<>)> {
         let Self { worker, open, certificate, .. } = self;
         let place = Place::take(open);
-        let limits = worker.snapshot().accept.limits;
+        let snapshot = worker.snapshot();
+        let limits = snapshot.accept.limits;
         if place.before() >= limits.connections + ANSWERED_BEYOND_LIMIT {
-            worker.shard.error(crate::observe::ErrorCode::TooManyConnections, None);
+            worker.shard.error(ErrorCode::TooManyConnections, None);
             return None;
         }
-        let is_refused = place.before() >= limits.connections;
-        let terms = Terms { limits, is_refused };
+        let Ok(entered) = enter(&worker.shared.addresses, &snapshot.accept, peer.ip()) else {
+            worker.shard.error(ErrorCode::TooManyOfAddress, None);
+            return None;
+        };
+        let refused = match &entered {
+            _ if place.before() >= limits.connections => Some(Refused::TooManyConnections),
+            Some(entered) if entered.is_beyond => Some(Refused::TooManyOfAddress),
+            _ => None,
+        };
+        let terms = Terms { limits, refused };
         worker.shard.count(Counter::ClientConnected);
         let held = worker.shard.hold(Gauge::ClientConnections);
         let wire = Rc::new(Wire::new(&limits));
@@ -195,7 +209,7 @@ impl Door {
             wire: Rc::clone(&wire),
             peer: peer.ip(),
             is_secure: certificate.is_some(),
-            place: (place, held),
+            place: (place, held, entered),
         });
         let serving = Rc::clone(worker);
         let service = ServiceBuilder::new().layer(CatchPanic).service(service_fn(
@@ -205,4 +219,18 @@ impl Door {
         ));
         Some((wire, terms, service))
     }
+}
+
+/// Counts a connection of its address, where these are limited. A trusted proxy's connections are those of many clients.
+fn enter(
+    addresses: &Arc<Addresses>,
+    settings: &Settings,
+    peer: IpAddr,
+) -> Result<Option<Entered>, FarTooMany> {
+    let most = settings.limits.connections_per_address;
+    let peer = peer.to_canonical();
+    if most == 0 || settings.trusted_proxies.iter().any(|network| network.contains(&peer)) {
+        return Ok(None);
+    }
+    addresses.enters(peer, most)
 }

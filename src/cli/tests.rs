@@ -98,7 +98,7 @@ impl World {
                 let shutdown = async {
                     stopped.await.ok();
                 };
-                admin::serve(listener, state, shutdown).await.unwrap();
+                admin::serve(listener, state, shutdown).await;
             });
         });
         Running { stop: Some(stop), thread: Some(thread) }

@@ -197,12 +197,18 @@ fn limits(merged: &Merged) -> accept::Limits {
     let number = |key| u32::try_from(merged.integer(key)).unwrap_or(u32::MAX);
     accept::Limits {
         connections: merged.size("limits.connections"),
+        connections_per_address: merged.integer("limits.connections_per_address"),
+        pace: accept::addresses::Pace {
+            per_second: merged.integer("limits.requests_per_address"),
+            burst: merged.integer("limits.burst_per_address"),
+        },
         header_bytes: merged.size("limits.header_bytes"),
         body_bytes: merged.integer("limits.body_bytes"),
         frame_bytes: merged.integer("limits.frame_bytes"),
         header_timeout: merged.duration("limits.header_timeout"),
         body_idle_timeout: merged.duration("limits.body_idle_timeout"),
         idle_timeout: merged.duration("limits.idle_timeout"),
+        send_timeout: merged.duration("limits.send_timeout"),
         http2_streams: number("limits.http2_streams"),
         http2_resets: number("limits.http2_resets"),
         http2_frames: number("limits.http2_frames"),

@@ -3,10 +3,12 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep};
 
 use super::frames::{FrameTooLarge, Frames, close_frame};
 use crate::http1::link::Link;
@@ -28,6 +30,8 @@ pub enum TunnelEnd {
     Restarted,
     /// A frame of the client was too large: closed with 1009.
     FrameTooLarge,
+    /// The client took nothing in time: cut.
+    TooSlow,
 }
 
 /// What ended the passing of bytes.
@@ -40,6 +44,8 @@ enum Over {
     Side,
     /// A frame of the client is too large.
     TooLarge,
+    /// The client takes nothing.
+    TooSlow,
 }
 
 /// Both ends, and where each direction stands among its frames.
@@ -49,15 +55,21 @@ struct Tunnel<C, U> {
     up: Frames,
     down: Frames,
     frame_bytes: u64,
+    /// How long the client may take nothing of what waits for it.
+    patience: Duration,
+    /// What it had taken when it began to take nothing, and when that is too long ago. Only then is there a timer.
+    stall: Option<(u64, Pin<Box<Sleep>>)>,
     /// Which direction goes first: they take turns, so that one that never rests does not keep the other waiting.
     down_first: bool,
 }
 
-/// Passes bytes both ways until either end closes, `restart` resolves, or a frame from the client is longer than `frame_bytes`.
+/// Passes bytes both ways until either end closes, `restart` resolves, a frame from the client is longer than `frame_bytes`, or the client
+/// takes nothing of what waits for it for as long as `patience`.
 pub async fn run<C, U>(
     client: C,
     side: U,
     frame_bytes: u64,
+    patience: Duration,
     restart: impl Future<Output = ()>,
 ) -> TunnelEnd
 where
@@ -66,7 +78,8 @@ where
 {
     let (client, side) = (Link::new(client), Link::new(side));
     let (up, down) = (Frames::default(), Frames::default());
-    let mut tunnel = Tunnel { client, side, up, down, frame_bytes, down_first: false };
+    let (stall, down_first) = (None, false);
+    let mut tunnel = Tunnel { client, side, up, down, frame_bytes, patience, stall, down_first };
     let over = tokio::select! {
         biased;
         over = poll_fn(|cx| tunnel.poll_pass(cx)) => Some(over),
@@ -83,6 +96,8 @@ where
         // The client is told to come back.
         Some(Over::Side) => (TunnelEnd::Closed, Some(RESTART)),
         Some(Over::TooLarge) => (TunnelEnd::FrameTooLarge, Some(TOO_BIG)),
+        // It would not take a goodbye either.
+        Some(Over::TooSlow) => (TunnelEnd::TooSlow, None),
         None => (TunnelEnd::Restarted, Some(RESTART)),
     };
     if let Some(code) = code {
@@ -119,7 +134,23 @@ where
         if !self.down_first && self.poll_down(cx).is_ready() {
             return Poll::Ready(Over::Side);
         }
-        Poll::Pending
+        self.poll_stall(cx).map(|()| Over::TooSlow)
+    }
+
+    /// Resolves when the client has taken nothing for too long.
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let taken = self.client.taken();
+        if self.client.unwritten() == 0 {
+            self.stall = None;
+            return Poll::Pending;
+        }
+        let (then, end) =
+            self.stall.get_or_insert_with(|| (taken, Box::pin(tokio::time::sleep(self.patience))));
+        if *then != taken {
+            *then = taken;
+            end.as_mut().reset(Instant::now() + self.patience);
+        }
+        end.as_mut().poll(cx)
     }
 
     /// From the client to the side, until the client has closed its half and the side knows.
@@ -201,11 +232,13 @@ fn poll_through<F: AsyncRead + Unpin, T: AsyncWrite + Unpin>(
 
 #[cfg(test)]
 mod tests {
-    use std::pin::{Pin, pin};
+    use std::pin::pin;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     struct Ends {
         client: DuplexStream,
@@ -218,7 +251,7 @@ mod tests {
         let (client, client_end) = duplex(64);
         let (side, side_end) = duplex(64);
         let (restart, asked) = tokio::sync::oneshot::channel::<()>();
-        let tunnel = tokio::spawn(run(client_end, side_end, frame_bytes, async {
+        let tunnel = tokio::spawn(run(client_end, side_end, frame_bytes, PATIENCE, async {
             let _asked = asked.await;
         }));
         Ends { client, side, tunnel, restart }
@@ -290,6 +323,27 @@ mod tests {
         drop((side, restart));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_in_time_is_cut_and_one_that_takes_little_is_not() {
+        let Ends { mut client, mut side, tunnel, restart } = open(1000);
+        // More than both pipes hold: from here on the client has to read.
+        let sending = tokio::spawn(async move {
+            let sent = side.write_all(&[0x82, 2, 8, 8].repeat(1000)).await;
+            (sent, side)
+        });
+        for _ in 0..3 {
+            tokio::time::sleep(PATIENCE * 9 / 10).await;
+            client.read_exact(&mut [0; 4]).await.unwrap();
+        }
+        let begun = Instant::now();
+        let end = tokio::time::timeout(PATIENCE * 2, tunnel).await.unwrap();
+        assert_eq!(end.unwrap(), TunnelEnd::TooSlow);
+        assert!(begun.elapsed() >= PATIENCE * 9 / 10);
+        let (sent, _side) = sending.await.unwrap();
+        assert!(sent.is_err(), "the side is let go");
+        drop((client, restart));
+    }
+
     /// A client that never stops talking, at as much as a task may do at a time, and hears what it is told.
     struct Chatterer(tokio::sync::mpsc::UnboundedSender<Vec<u8>>);
 
@@ -329,7 +383,7 @@ mod tests {
         let (mut side, side_end) = duplex(64);
         let (tell, mut heard) = tokio::sync::mpsc::unbounded_channel();
         let side_end = tokio::io::join(side_end, tokio::io::sink());
-        let tunnel = run(Chatterer(tell), side_end, 1000, std::future::pending());
+        let tunnel = run(Chatterer(tell), side_end, 1000, PATIENCE, std::future::pending());
         let tunnel = tokio::spawn(tunnel);
         side.write_all(&[0x82, 1, 7]).await.unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(10), heard.recv()).await;

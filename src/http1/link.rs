@@ -41,6 +41,8 @@ pub struct Link<S> {
     said: Vec<u8>,
     /// How much of `said` has been written.
     written: usize,
+    /// How much was ever written.
+    taken: u64,
     /// What is to be written behind it: pieces that are too large to be copied.
     queue: VecDeque<Bytes>,
     queued: usize,
@@ -59,6 +61,7 @@ impl<S> Link<S> {
             held,
             said,
             written: 0,
+            taken: 0,
             queue: VecDeque::new(),
             queued: 0,
             tail: Vec::new(),
@@ -101,6 +104,16 @@ impl<S> Link<S> {
         self.said.len() - self.written + self.queued + self.tail.len()
     }
 
+    /// Bytes that were ever written.
+    pub const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Whether the next [`Link::poll_flush`] only lets others go first.
+    pub const fn begins(&self) -> bool {
+        self.is_fresh
+    }
+
     /// Where a head is to be written. Only while nothing else waits: heads do not overtake bodies.
     pub fn say(&mut self) -> &mut Vec<u8> {
         debug_assert!(!self.has_queue(), "a head behind a body that waits");
@@ -139,6 +152,7 @@ impl<S> Link<S> {
     }
 
     fn advance(&mut self, written: usize) {
+        self.taken += written as u64;
         let of_said = written.min(self.said.len() - self.written);
         self.written += of_said;
         let mut left = written - of_said;

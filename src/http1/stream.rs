@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -65,6 +65,16 @@ impl Stream {
     pub fn will_reset(&self) {
         if let Some(tcp) = self.tcp() {
             let _set = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Lets the system ask the other end whether it is still there, after so much silence and four times more within as much again. An end
+    /// that may say nothing for hours may be gone without a word.
+    pub fn asks_whether_it_lives(&self, silence: Duration) {
+        if let Some(tcp) = self.tcp() {
+            let keepalive =
+                TcpKeepalive::new().with_time(silence).with_interval(silence / 4).with_retries(4);
+            let _set = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
         }
     }
 

@@ -37,6 +37,8 @@ pub enum ErrorCode {
     BucketOwners,
     /// `Sec-WebSocket-Version` is not 13.
     WebsocketVersion,
+    /// More than `limits.requests_per_address`.
+    TooManyRequests,
     /// The head is longer than `limits.header_bytes`.
     HeadTooLarge,
     /// A defect of the proxy, met by this one request.
@@ -55,6 +57,8 @@ pub enum ErrorCode {
     TooManyConnections,
     /// Bodies that have to be read take more than `limits.storage_bodies_bytes` together.
     TooManyBodies,
+    /// More than `limits.connections_per_address`.
+    TooManyOfAddress,
     /// The chosen side did not answer within `upstream.timeout`.
     UpstreamTimeout,
 }
@@ -79,7 +83,7 @@ struct Body<'a> {
 
 impl ErrorCode {
     /// Every code, by status.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Malformed,
         Self::DotSegments,
         Self::UnknownKey,
@@ -94,6 +98,7 @@ impl ErrorCode {
         Self::BucketMap,
         Self::BucketOwners,
         Self::WebsocketVersion,
+        Self::TooManyRequests,
         Self::HeadTooLarge,
         Self::Panic,
         Self::StorageNotSplit,
@@ -103,6 +108,7 @@ impl ErrorCode {
         Self::HandshakeRefused,
         Self::TooManyConnections,
         Self::TooManyBodies,
+        Self::TooManyOfAddress,
         Self::UpstreamTimeout,
     ];
 
@@ -167,6 +173,7 @@ impl ErrorCode {
             | Self::HeadTooLarge
             | Self::TooManyConnections
             | Self::TooManyBodies => self.facts_of_limit(),
+            Self::TooManyRequests | Self::TooManyOfAddress => self.facts_of_address(),
             Self::Panic
             | Self::Unreachable
             | Self::UpstreamBroke
@@ -332,6 +339,27 @@ impl ErrorCode {
                 label: "too_many_connections",
                 message: "too many connections",
                 hint: "Try again shortly; the limit is limits.connections.",
+            },
+        }
+    }
+
+    /// One client address is at it more than it may.
+    const fn facts_of_address(self) -> Facts {
+        match self {
+            Self::TooManyRequests => Facts {
+                code: "CUT429",
+                status: StatusCode::TOO_MANY_REQUESTS,
+                label: "too_many_requests",
+                message: "too many requests from this address",
+                hint: "Try again after the seconds in Retry-After; the limit is limits.requests_per_address.",
+            },
+            // `TooManyOfAddress`.
+            _ => Facts {
+                code: "CUT5032",
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                label: "too_many_of_address",
+                message: "too many connections from this address",
+                hint: "Close some, or use them for more requests; the limit is limits.connections_per_address.",
             },
         }
     }

@@ -85,7 +85,8 @@ pub enum Ending {
     ClientGone,
     /// A WebSocket frame was longer than `limits.frame_bytes`: closed with 1009.
     FrameTooLarge,
-    /// An end of a WebSocket took no frame for `realtime.send_timeout`: closed with 1013.
+    /// An end of a WebSocket took no frame for `realtime.send_timeout`: closed with 1013. Or a client took nothing of its answer for
+    /// `limits.send_timeout`: cut.
     TooSlow,
     /// A client's HTTP/2 connection went beyond `limits.http2_frames` or `limits.http2_resets`: closed.
     Flood,

@@ -66,6 +66,11 @@ impl Record {
         }
     }
 
+    /// When its head was complete.
+    pub(super) const fn began(&self) -> Instant {
+        self.started
+    }
+
     /// Says what the access line will show.
     pub fn line(
         &mut self,
@@ -97,6 +102,9 @@ impl Drop for Record {
             self.finished.code = Some(ErrorCode::Panic);
             self.finished.status = ErrorCode::Panic.status().as_u16();
             self.finished.ending = Ending::Complete;
+        }
+        if self.finished.ending == Ending::ClientGone && self.wire.was_too_slow() {
+            self.finished.ending = Ending::TooSlow;
         }
         let now = Instant::now();
         self.finished.elapsed = now.saturating_duration_since(self.started);

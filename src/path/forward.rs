@@ -12,6 +12,7 @@ use super::refusal::Refusal;
 use super::rewrite::{Said, Undo, may_fall_back};
 use super::worker::Worker;
 use super::{Asked, Caller, Client, Path};
+use crate::accept::Limits;
 use crate::chance;
 use crate::decide::{Belongs, Decision, Question, Reason, decide};
 use crate::forward::OnNewUnavailable;
@@ -23,7 +24,7 @@ use crate::http1::incoming::OnUpgrade;
 use crate::http1::stream::Stream;
 use crate::http1::upgraded::Upgraded;
 use crate::identify::Identity;
-use crate::observe::{Counter, Gauge};
+use crate::observe::{Counter, Ending, Gauge};
 use crate::rewrite::storage::Elsewhere;
 use crate::route::Route;
 use crate::side::Side;
@@ -158,7 +159,7 @@ impl Path {
     fn failed(&mut self, side: Side, error: &ForwardError) -> Refusal {
         match error {
             ForwardError::Body(BodyFault::Broken) => {
-                self.record.finished.ending = crate::observe::Ending::RequestCut;
+                self.record.finished.ending = Ending::RequestCut;
             }
             ForwardError::Body(_) => {}
             _ => tracing::warn!(%side, %error, "no answer from the side"),
@@ -194,7 +195,7 @@ impl Path {
                 identity: caller.identity.clone(),
                 address: caller.address,
                 random: self.about.random,
-                frame_bytes: self.snapshot.accept.limits.frame_bytes,
+                limits: self.snapshot.accept.limits,
             };
             tokio::task::spawn_local(socket.run(client, upgraded));
         }
@@ -219,7 +220,7 @@ struct Socket {
     identity: Identity,
     address: std::net::IpAddr,
     random: u128,
-    frame_bytes: u64,
+    limits: Limits,
 }
 
 impl Socket {
@@ -229,10 +230,15 @@ impl Socket {
         let Ok(client) = client.await else { return };
         let _open = self.worker.shard.hold(Gauge::Websockets(self.side));
         self.worker.shard.count(Counter::WebsocketOpened(self.side));
-        let end = tunnel::run(client, upstream, self.frame_bytes, self.has_to_restart()).await;
-        if end == TunnelEnd::FrameTooLarge {
-            self.worker.shard.ended(crate::observe::Ending::FrameTooLarge, Some(self.side));
-        }
+        let Limits { frame_bytes, send_timeout, .. } = self.limits;
+        let restart = self.has_to_restart();
+        let end = tunnel::run(client, upstream, frame_bytes, send_timeout, restart).await;
+        let (ending, side) = match end {
+            TunnelEnd::FrameTooLarge => (Ending::FrameTooLarge, Some(self.side)),
+            TunnelEnd::TooSlow => (Ending::TooSlow, None),
+            TunnelEnd::Closed | TunnelEnd::Restarted => return,
+        };
+        self.worker.shard.ended(ending, side);
     }
 
     /// Resolves when this socket has to close: the proxy stops, or the socket would now be decided for the other side. Spread over

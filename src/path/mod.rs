@@ -33,14 +33,15 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use ipnet::IpNet;
 
+use crate::accept::addresses::Entered;
 use crate::accept::listener::Place;
-use crate::accept::request;
 use crate::accept::wire::Wire;
+use crate::accept::{self, request};
 use crate::chance;
 use crate::decide::{Belongs, Decision};
 use crate::forward::request_body::{BodyFault, Share};
 use crate::identify::Identity;
-use crate::identify::client_address::is_secure;
+use crate::identify::client_address::{client_address, is_secure};
 use crate::observe::metrics::Held;
 use crate::realtime as rooms;
 use crate::restore::cors;
@@ -67,8 +68,8 @@ pub struct Client {
     pub peer: IpAddr,
     /// Whether it speaks TLS to us.
     pub is_secure: bool,
-    /// Its place among all connections, and among those that are counted as open.
-    pub place: (Place, Held),
+    /// Its place among all connections, among those that are counted as open, and among those of its address where these are counted.
+    pub place: (Place, Held, Option<Entered>),
 }
 
 /// What every answer needs to know of its request, whoever answers.
@@ -216,6 +217,9 @@ impl Path {
         if let Some(refused) = self.client.wire.refused().or_else(of_stream) {
             return Err(refused.into());
         }
+        if self.snapshot.accept.limits.pace.per_second > 0 {
+            self.keeps_pace(request.headers())?;
+        }
         let method = request.method().clone();
         let route = request::route(&method, request.uri().path())?;
         self.record.finished.route = Some(route);
@@ -238,6 +242,14 @@ impl Path {
             parts.uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"));
         let asked = Asked::bare(route, method, target, parts.headers);
         Ok(Asked { body: Some(body), upgrade, ..asked })
+    }
+
+    /// Counts the request for its client's address.
+    fn keeps_pace(&self, headers: &HeaderMap) -> Result<(), Stop> {
+        let accept::Settings { trusted_proxies, limits, .. } = &self.snapshot.accept;
+        let address = client_address(self.client.peer, headers, trusted_proxies);
+        let now = self.record.began().into_std();
+        Ok(self.worker.shared.addresses.asks(address, limits.pace, now)?)
     }
 
     /// Phase 2.

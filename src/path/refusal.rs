@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
+use crate::accept::addresses::TooSoon;
 use crate::accept::request::NotServed;
 use crate::accept::wire::Refused;
 use crate::forward::error::ForwardError;
@@ -23,13 +24,15 @@ pub struct Refusal {
     hint: Option<String>,
     /// The connection can't be used any more: where the next request begins is not known.
     closes: bool,
+    /// Whole seconds after which it is worth another try.
+    retry_after: Option<u64>,
 }
 
 impl Refusal {
     /// A refusal in the words of its code.
     #[must_use]
     pub const fn of(code: ErrorCode) -> Self {
-        Self { code, message: None, details: None, hint: None, closes: false }
+        Self { code, message: None, details: None, hint: None, closes: false, retry_after: None }
     }
 
     /// A refusal that says more.
@@ -71,6 +74,9 @@ impl Refusal {
         if self.closes {
             parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        if let Some(seconds) = self.retry_after {
+            parts.headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if parts.status == StatusCode::METHOD_NOT_ALLOWED {
             let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
             parts.headers.insert(header::ALLOW, allow);
@@ -91,7 +97,16 @@ impl From<Refused> for Refusal {
             Refused::Malformed(why) => Self::details(ErrorCode::Malformed, &why).closing(),
             Refused::HeadTooLarge => Self::of(ErrorCode::HeadTooLarge).closing(),
             Refused::TooManyConnections => Self::of(ErrorCode::TooManyConnections).closing(),
+            Refused::TooManyOfAddress => Self::of(ErrorCode::TooManyOfAddress).closing(),
         }
+    }
+}
+
+impl From<TooSoon> for Refusal {
+    fn from(TooSoon(wait): TooSoon) -> Self {
+        // RFC 9110 10.2.3 knows whole seconds only; who comes back earlier than it has to is refused again.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self { retry_after: Some(seconds), ..Self::of(ErrorCode::TooManyRequests) }
     }
 }
 

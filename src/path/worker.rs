@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use super::published::PublishedKeys;
+use crate::accept::addresses::Addresses;
 use crate::forward::names::Resolver;
 use crate::forward::pool::Pool;
 use crate::identify::cache::TokenCache;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub stop_drain: Duration,
     /// What both projects publish as their keys.
     pub published: Arc<PublishedKeys>,
+    /// What client addresses take.
+    pub addresses: Arc<Addresses>,
     /// Whom to ask for the addresses of the projects' names.
     pub resolver: Resolver,
 }

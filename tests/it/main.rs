@@ -14,12 +14,18 @@ mod support;
 
 /// Who gets in, and with what.
 mod access;
+/// What one client address may take.
+mod addresses;
 /// The auth service: one owner, nothing sent twice.
 mod auth;
+/// What is small to send and large to take.
+mod bombs;
 /// The binary as an operator meets it.
 mod cli;
 /// The console: login, sessions, who may change the number from a browser, the stream.
 mod console;
+/// Very many clients that do nothing.
+mod crowd;
 /// Which side, and why: over sockets.
 mod decision;
 /// `cutover doctor` against what real projects can't be made to do.
@@ -77,6 +83,8 @@ mod routes;
 mod secrets;
 /// What docs/security.md promises, and by which test.
 mod security;
+/// Clients that take nothing, or vanish.
+mod slow_clients;
 /// HTTP/1 as an enemy sends it.
 mod smuggling;
 /// Storage through the proxy.

@@ -71,7 +71,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "observe", "snapshot", "path", "config",
         ],
     ),
-    ("admin", &["identify", "config", "decide", "observe", "path", "snapshot"]),
+    ("admin", &["accept", "identify", "config", "decide", "observe", "path", "snapshot"]),
     (
         "app",
         &[
@@ -111,6 +111,7 @@ const PURE: &[&str] = &[
     "src/secret.rs",
     "src/trace.rs",
     "src/snapshot.rs",
+    "src/accept/addresses.rs",
     "src/accept/framing.rs",
     "src/accept/meter.rs",
     "src/accept/request.rs",

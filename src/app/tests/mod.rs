@@ -352,6 +352,7 @@ fn play(seed: u64, folder: &Path) -> (Vec<String>, Vec<String>, usize) {
             socket_drain: startup.realtime_drain,
             stop_drain: startup.realtime_drain.min(startup.drain_timeout / 2),
             published: Arc::default(),
+            addresses: Arc::default(),
             resolver: Resolver::default(),
         };
         let metrics = Metrics::counting(1, Arc::clone(control.counted()));

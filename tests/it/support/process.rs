@@ -44,6 +44,11 @@ impl Process {
         Self { child, output, address, admin }
     }
 
+    /// Its number in the system.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything that it wrote so far.
     pub fn output(&self) -> String {
         self.output.lock().unwrap().clone()
