@@ -11,6 +11,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a soak: whatever fails ends it, and printing is its purpose"
 )]
 #![expect(clippy::disallowed_methods, reason = "a bench has no command line of its own")]

@@ -63,11 +63,6 @@ impl Process {
         self.signal("-HUP");
     }
 
-    /// The process's number.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Ends it as nothing can be prepared for.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
