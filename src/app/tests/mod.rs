@@ -371,7 +371,7 @@ fn play(seed: u64, folder: &Path) -> (Vec<String>, Vec<String>, usize) {
             tasks.run_until(serving).await;
         });
         let is_bad = false;
-        let mut play = Play {
+        let play = Play {
             stage,
             dice,
             control,
