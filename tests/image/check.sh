@@ -2,6 +2,7 @@
 # What the image would be, without Docker: builds its program from the files that .dockerignore lets through, and checks that it is static,
 # small, and serves in an empty root.
 #   tests/image/check.sh            builds first (minutes)
+#   tests/image/check.sh --build    only builds
 #   tests/image/check.sh PROGRAM    checks this one
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -14,6 +15,7 @@ for tool in readelf unshare openssl python3; do
 done
 
 program=${1:-}
+[ "$program" != --build ] || program=
 if [ -z "$program" ]; then
   target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
   context=$target/image-context
@@ -22,6 +24,7 @@ if [ -z "$program" ]; then
   sed -n 's/^!//p' "$root/.dockerignore" | while read -r path; do (cd "$root" && cp -rp --parents "$path" "$context"); done
   program=$(CARGO_TARGET_DIR=$target "$context/tests/image/build.sh")
 fi
+[ "${1:-}" != --build ] || exit 0
 
 readelf -lW "$program" | grep -q INTERP && fail "$program wants a dynamic loader"
 readelf -dW "$program" 2>/dev/null | grep -q NEEDED && fail "$program needs shared libraries"
