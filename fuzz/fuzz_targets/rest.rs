@@ -1,4 +1,4 @@
-//! Any bytes as a request to PostgREST and an error that comes back: said there and back again it means the same, and no byte is lost that
+//! Any bytes as a request to PostgREST and an error that comes back: a side is told its own words as they are, and no byte is lost that
 //! has no name in it.
 #![no_main]
 
