@@ -20,7 +20,7 @@ use crate::support::{PATIENCE, eventually};
 
 pub const DRAIN: Duration = Duration::from_secs(2);
 const NUMBER: &str = "V2_ROLLOUT_PERCENTAGE";
-/// The runtime's threads for files end after 10 s without work.
+/// How long the last ones may take to be gone.
 const QUIET: Duration = Duration::from_secs(30);
 /// Lines of the log that are kept.
 const KEPT: usize = 20;
@@ -116,13 +116,12 @@ impl Process {
         }
     }
 
-    /// Waits until nobody is served any more, and the threads that only wait for files are gone; not for ever.
-    pub async fn becomes_quiet(&self, base: &Sample) -> Sample {
+    /// Waits until nobody is served any more; not for ever.
+    pub async fn becomes_quiet(&self) -> Sample {
         let begun = Instant::now();
         loop {
             let sample = self.sample().await;
-            let is_quiet = sample.clients + sample.sockets + sample.flying == 0;
-            if begun.elapsed() > QUIET || (is_quiet && sample.threads <= base.threads) {
+            if begun.elapsed() > QUIET || sample.clients + sample.sockets + sample.flying == 0 {
                 return sample;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
