@@ -13,11 +13,12 @@
 #[allow(dead_code, unreachable_pub, reason = "the tests use more of it")]
 #[path = "../tests/it/support/frames.rs"]
 mod frames;
+#[allow(dead_code, unreachable_pub, reason = "each bench asks for less")]
+mod serving;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -26,20 +27,9 @@ use frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE, block, frame, get, request,
 };
+use serving::{BUILT, Serving};
 
 const TURN: Duration = Duration::from_millis(500);
-
-struct Proxy {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
 
 /// Name, what is sent first, what is sent again and again.
 type Flood = (&'static str, Vec<u8>, Arc<dyn Fn(u32) -> Vec<u8> + Send + Sync>);
@@ -98,7 +88,7 @@ fn main() {
 }
 
 /// Turns without and with a flood, until the time is over.
-fn measure(proxy: &Proxy, (name, opening, piece): Flood, time: Duration) {
+fn measure(proxy: &Serving, (name, opening, piece): Flood, time: Duration) {
     let (is_on, is_over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let ended = Arc::new(AtomicU64::new(0));
     let enemy = {
@@ -142,7 +132,7 @@ fn measure(proxy: &Proxy, (name, opening, piece): Flood, time: Duration) {
     let ended = ended.load(Relaxed);
     println!(
         "{name:30} {w50:>11} {w99:>10} {f50:>11} {f99:>10} {ended:>10} {:>6} MB",
-        memory(proxy)
+        proxy.status("VmRSS") / 1024
     );
     assert!(ended > 0, "{name}: nothing ended it");
 }
@@ -170,36 +160,14 @@ fn ask(client: &mut TcpStream) -> Duration {
     begun.elapsed()
 }
 
-/// Resident, in MB.
-fn memory(proxy: &Proxy) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", proxy.child.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
-}
-
-fn start(folder: &std::path::Path, upstream: SocketAddr) -> Proxy {
+fn start(folder: &std::path::Path, upstream: SocketAddr) -> Serving {
     let text = format!(
         "listen = \"127.0.0.1:0\"\nworkers = 1\nadmin.listen = \"127.0.0.1:0\"\nlog.format = \"json\"\nlog.access = false\n\
          projects.old.url = \"http://{upstream}\"\nprojects.new.url = \"http://{upstream}\"\n\
          projects.old.anon_key = \"anon-old\"\nprojects.new.anon_key = \"anon-new\"\nrollout.audit_file = \"\"\n"
     );
     fs::write(folder.join("config.toml"), text).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cutover"))
-        .args(["serve", "--config"])
-        .arg(folder.join("config.toml"))
-        .env_clear()
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let address = lines.by_ref().find_map(|line| {
-        let line: serde_json::Value = serde_json::from_str(&line).ok()?;
-        line.get("listen")?.as_str()?.parse().ok()
-    });
-    // Nobody may be left to write to a full pipe.
-    std::thread::spawn(move || lines.for_each(drop));
-    Proxy { child, address: address.unwrap() }
+    Serving::start(BUILT, folder, drop)
 }
 
 /// One connection of the upstream.

@@ -13,8 +13,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::time::Instant;
+
+#[allow(dead_code, unreachable_pub, reason = "each bench asks for less")]
+mod serving;
+
+use serving::{BUILT, Serving};
 
 /// What the highest may be above idle.
 const ALLOWED_KB: u64 = 16 * 1024;
@@ -22,18 +26,6 @@ const ALLOWED_KB: u64 = 16 * 1024;
 const PIECE: usize = 256 * 1024;
 /// One ranged download is this long.
 const RANGE: u64 = 64 * 1024 * 1024;
-
-struct Proxy {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
 
 fn main() {
     let megabytes = std::env::args().find_map(|text| text.parse().ok()).unwrap_or(2048_u64);
@@ -50,20 +42,20 @@ fn main() {
     // One small request each way: what is made once is idle's.
     upload(proxy.address, 1024);
     download(proxy.address, 1024);
-    let idle = memory(&proxy, "VmRSS");
+    let idle = proxy.status("VmRSS");
     println!("resident when idle:          {idle:>8} kB");
     measure(&proxy, "upload", total, idle, || upload(proxy.address, total));
     measure(&proxy, "download by Range", total, idle, || download(proxy.address, total));
-    let highest = memory(&proxy, "VmHWM");
+    let highest = proxy.status("VmHWM");
     println!("highest ever:                {highest:>8} kB ({:+} kB)", difference(highest, idle));
     assert!(highest <= idle + ALLOWED_KB, "more than {ALLOWED_KB} kB above idle");
 }
 
-fn measure(proxy: &Proxy, what: &str, total: u64, idle: u64, run: impl FnOnce()) {
+fn measure(proxy: &Serving, what: &str, total: u64, idle: u64, run: impl FnOnce()) {
     let begun = Instant::now();
     run();
     let speed = total as f64 / 1e6 / begun.elapsed().as_secs_f64();
-    let (now, highest) = (memory(proxy, "VmRSS"), memory(proxy, "VmHWM"));
+    let (now, highest) = (proxy.status("VmRSS"), proxy.status("VmHWM"));
     println!(
         "{what}, {} MB at {speed:.0} MB/s: after {now} kB ({:+}), highest so far {highest} kB ({:+})",
         total / 1024 / 1024,
@@ -76,14 +68,7 @@ fn difference(a: u64, b: u64) -> i64 {
     i64::try_from(a).unwrap() - i64::try_from(b).unwrap()
 }
 
-/// A line of `/proc/PID/status`, in kB.
-fn memory(proxy: &Proxy, key: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", proxy.child.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(key)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-fn start(folder: &std::path::Path, upstream: SocketAddr) -> Proxy {
+fn start(folder: &std::path::Path, upstream: SocketAddr) -> Serving {
     let text = format!(
         "listen = \"127.0.0.1:0\"\nworkers = 1\nadmin.listen = \"127.0.0.1:0\"\nlog.format = \"json\"\n\
          limits.body_bytes = 0\nprojects.old.url = \"http://{upstream}\"\nprojects.new.url = \"http://{upstream}\"\n\
@@ -91,22 +76,7 @@ fn start(folder: &std::path::Path, upstream: SocketAddr) -> Proxy {
          storage.buckets.avatars = \"media/avatars\"\nrollout.percentage = 50\nrollout.audit_file = \"\"\n"
     );
     fs::write(folder.join("config.toml"), text).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cutover"))
-        .args(["serve", "--config"])
-        .arg(folder.join("config.toml"))
-        .env_clear()
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let address = lines.by_ref().find_map(|line| {
-        let line: serde_json::Value = serde_json::from_str(&line).ok()?;
-        line.get("listen")?.as_str()?.parse().ok()
-    });
-    // Nobody may be left to write to a full pipe.
-    std::thread::spawn(move || lines.for_each(drop));
-    Proxy { child, address: address.unwrap() }
+    Serving::start(BUILT, folder, drop)
 }
 
 fn upload(proxy: SocketAddr, length: u64) {

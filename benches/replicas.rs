@@ -15,12 +15,12 @@
 #[allow(dead_code, reason = "the bench asks for less than the tests")]
 #[path = "../tests/it/support/kubernetes.rs"]
 mod kubernetes;
+#[allow(dead_code, reason = "each bench asks for less")]
+mod serving;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -29,6 +29,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use kubernetes::{Kubernetes, Mode, NAME, NAMESPACE, TOKEN};
+use serving::{BUILT, Serving};
 
 const CHANGES: usize = 100;
 const NUMBER: &str = "V2_ROLLOUT_PERCENTAGE";
@@ -37,16 +38,8 @@ const PROMISED: Duration = Duration::from_secs(1);
 
 /// One replica.
 struct Replica {
-    child: Child,
-    admin: SocketAddr,
+    process: Serving,
     folder: PathBuf,
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -62,7 +55,7 @@ async fn main() {
         let percentage = if n % 2 == 0 { 50 } else { 10 };
         let begun = Instant::now();
         let body = format!("{{\"percentage\":{percentage},\"reason\":\"bench\"}}");
-        let (status, answer) = ask(replicas[n % 3].admin, "PUT", &body).await;
+        let (status, answer) = ask(replicas[n % 3].process.admin, "PUT", &body).await;
         assert_eq!(status, 200, "{answer}");
         arrives(&replicas, percentage).await;
         took.push(begun.elapsed());
@@ -93,29 +86,14 @@ fn start(folder: &Path, api: &str) -> Replica {
          [kubernetes]\nconfigmap = \"{NAMESPACE}/{NAME}\"\napi_url = \"{api}\"\ntoken_file = \"token\"\n"
     );
     fs::write(folder.join("config.toml"), text).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cutover"))
-        .args(["serve", "--config"])
-        .arg(folder.join("config.toml"))
-        .env_clear()
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let admin = lines.by_ref().map_while(Result::ok).find_map(|line| {
-        let line: Value = serde_json::from_str(&line).ok()?;
-        line.get("admin")?.as_str()?.parse().ok()
-    });
-    // Whoever does not read on stops the writer.
-    std::thread::spawn(move || lines.for_each(drop));
-    Replica { child, admin: admin.unwrap(), folder: folder.to_owned() }
+    Replica { process: Serving::start(BUILT, folder, drop), folder: folder.to_owned() }
 }
 
 /// Waits until all report it.
 async fn arrives(replicas: &[Replica], percentage: u64) {
     let begun = Instant::now();
     join_all(replicas.iter().map(async |replica| {
-        while ask(replica.admin, "GET", "").await.1["percentage"] != percentage {
+        while ask(replica.process.admin, "GET", "").await.1["percentage"] != percentage {
             assert!(begun.elapsed() < PROMISED, "a change takes a second");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -124,13 +102,13 @@ async fn arrives(replicas: &[Replica], percentage: u64) {
 }
 
 async fn outage(api: &Kubernetes, replicas: &[Replica], length: Duration) {
-    let (_, before) = ask(replicas[0].admin, "GET", "").await;
+    let (_, before) = ask(replicas[0].process.admin, "GET", "").await;
     api.is(Mode::Away);
     let begun = Instant::now();
     let mut looks = 0;
     while begun.elapsed() < length {
         for replica in replicas {
-            let (_, now) = ask(replica.admin, "GET", "").await;
+            let (_, now) = ask(replica.process.admin, "GET", "").await;
             let same = ["epoch", "percentage", "force"].iter().all(|key| now[key] == before[key]);
             assert!(same, "{now} was {before}");
             looks += 1;
@@ -138,11 +116,11 @@ async fn outage(api: &Kubernetes, replicas: &[Replica], length: Duration) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let (status, refused) =
-        ask(replicas[0].admin, "PUT", "{\"percentage\":99,\"reason\":\"no\"}").await;
+        ask(replicas[0].process.admin, "PUT", "{\"percentage\":99,\"reason\":\"no\"}").await;
     assert_eq!(status, 503, "{refused}");
     let aborted = Instant::now();
     fs::write(replicas[0].folder.join("local.env"), "SUPABASE_ENV=production\n").unwrap();
-    while ask(replicas[0].admin, "GET", "").await.1["force"] != "old" {
+    while ask(replicas[0].process.admin, "GET", "").await.1["force"] != "old" {
         assert!(aborted.elapsed() < PROMISED, "an abort by a file takes a second");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -156,7 +134,7 @@ async fn outage(api: &Kubernetes, replicas: &[Replica], length: Duration) {
     let back = Instant::now();
     api.set(NUMBER, "77");
     join_all(replicas.iter().map(async |replica| {
-        while ask(replica.admin, "GET", "").await.1["percentage"] != 77 {
+        while ask(replica.process.admin, "GET", "").await.1["percentage"] != 77 {
             assert!(back.elapsed() < Duration::from_secs(30), "no replica finds the API again");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -30,6 +30,9 @@
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
+#[path = "../serving.rs"]
+mod serving;
+
 /// Everybody who asks.
 mod client;
 /// What happens meanwhile: the percentage, and outages.

@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,10 +12,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::events::SALT;
+use crate::serving::{BUILT, Serving};
 use crate::side::Upstream;
-use crate::support::conn::Conn;
+use crate::support::conn::ask_admin;
 use crate::support::world::{ANON_NEW, ANON_OLD};
-use crate::support::{PATIENCE, eventually};
+use crate::support::{PATIENCE, eventually, sum};
 
 pub const DRAIN: Duration = Duration::from_secs(2);
 const NUMBER: &str = "V2_ROLLOUT_PERCENTAGE";
@@ -27,7 +27,7 @@ const KEPT: usize = 20;
 
 /// `cutover serve`.
 pub struct Process {
-    child: Mutex<Child>,
+    serving: Mutex<Serving>,
     folder: TempDir,
     pub address: SocketAddr,
     admin: SocketAddr,
@@ -52,21 +52,12 @@ impl Process {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("live.env"), format!("{NUMBER}=0\n")).unwrap();
         fs::write(folder.path().join("config.toml"), settings(sides)).unwrap();
-        let built = env!("CARGO_BIN_EXE_cutover").to_owned();
-        let mut child = Command::new(std::env::var("CUTOVER_BIN").unwrap_or(built))
-            .args(["serve", "--config", "config.toml"])
-            .current_dir(folder.path())
-            .env_clear()
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let (address, admin) = lines.by_ref().find_map(|line| addresses(&line)).unwrap();
+        let program = std::env::var("CUTOVER_BIN").unwrap_or_else(|_| BUILT.to_owned());
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&complaints);
-        std::thread::spawn(move || lines.for_each(|line| note(&noted, line)));
-        Self { child: Mutex::new(child), folder, address, admin, complaints }
+        let serving = Serving::start(&program, folder.path(), move |line| note(&noted, line));
+        let (address, admin) = (serving.address, serving.admin);
+        Self { serving: Mutex::new(serving), folder, address, admin, complaints }
     }
 
     /// Changes the percentage, and waits until it is live.
@@ -77,13 +68,13 @@ impl Process {
             fs::rename(beside, self.folder.path().join("live.env")).unwrap();
         } else {
             let body = format!("{{\"percentage\":{percentage},\"reason\":\"soak\"}}");
-            let (status, text) = self.ask("PUT", "/rollout", &body).await;
-            assert_eq!(status, 200, "{text}");
+            let answer = ask_admin(self.admin, "PUT", "/rollout", &body).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
         }
         let begun = Instant::now();
         loop {
-            let (_, text) = self.ask("GET", "/rollout", "").await;
-            if serde_json::from_str::<Value>(&text).unwrap()["percentage"] == percentage {
+            let now = ask_admin(self.admin, "GET", "/rollout", "").await.json();
+            if now["percentage"] == percentage {
                 return;
             }
             assert!(begun.elapsed() < PATIENCE, "the percentage does not become {percentage}");
@@ -92,23 +83,14 @@ impl Process {
     }
 
     pub async fn sample(&self) -> Sample {
-        let (_, page) = self.ask("GET", "/metrics", "").await;
-        let gauge = |name: &str| {
-            let of = |line: &str| line.strip_prefix(name)?.strip_prefix(['{', ' ']).map(drop);
-            let lines = page.lines().filter(|line| of(line).is_some());
-            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum::<f64>()
-                as u64
-        };
-        let id = self.child.lock().unwrap().id();
-        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-        let line = |key: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse().unwrap()
-        };
+        let page = ask_admin(self.admin, "GET", "/metrics", "").await.text();
+        let gauge = |name: &str| sum(&page, name, "") as u64;
+        let serving = self.serving.lock().unwrap();
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", serving.child.id())).unwrap();
         Sample {
-            memory: line("VmRSS"),
-            descriptors: fs::read_dir(format!("/proc/{id}/fd")).unwrap().count() as u64,
-            threads: line("Threads"),
+            memory: serving.status("VmRSS"),
+            descriptors: descriptors.count() as u64,
+            threads: serving.status("Threads"),
             clients: gauge("cutover_client_connections_open"),
             upstreams: gauge("cutover_upstream_connections_open"),
             sockets: gauge("cutover_websockets_open") + gauge("cutover_realtime_sockets_open"),
@@ -135,32 +117,12 @@ impl Process {
 
     /// Asks it to stop, and waits for that.
     pub async fn stops(&self) {
-        let id = self.child.lock().unwrap().id().to_string();
+        let id = self.serving.lock().unwrap().child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         eventually("the end of the process", async || {
-            self.child.lock().unwrap().try_wait().unwrap().is_some()
+            self.serving.lock().unwrap().child.try_wait().unwrap().is_some()
         })
         .await;
-    }
-
-    async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let mut conn = Conn::open(self.admin).await;
-        let length = body.len();
-        conn.send(format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}",
-            self.admin
-        ))
-        .await;
-        let answer = conn.answer_to(method).await;
-        (answer.status, answer.text())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let mut child = self.child.lock().unwrap();
-        child.kill().ok();
-        child.wait().ok();
     }
 }
 
@@ -174,12 +136,6 @@ fn settings(sides: &Pair<Upstream>) -> String {
         sides.new.address,
         DRAIN.as_secs(),
     )
-}
-
-fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    let of = |key: &str| line.get(key)?.as_str()?.parse().ok();
-    Some((of("listen")?, of("admin")?))
 }
 
 /// Keeps what should not be said: a side's faults are no errors of the proxy's own.

@@ -159,11 +159,12 @@ async fn serve(stream: TcpStream, side: Side, tally: &Tally) -> Option<Infallibl
         );
         match fault {
             None => conn.try_send(&whole).await.then_some(())?,
-            Some(Fault::Reset) => {
-                raw.set_linger(Some(Duration::ZERO)).unwrap();
-                return None;
+            Some(fault) => {
+                // Closing it is a reset then.
+                let linger = (fault == Fault::Reset).then_some(Duration::ZERO);
+                raw.set_linger(linger).unwrap();
+                fails(fault, &mut conn, &whole, &answer).await?;
             }
-            Some(fault) => fails(fault, &mut conn, &whole, &answer).await?,
         }
     }
 }
@@ -179,7 +180,8 @@ fn chosen(number: u64) -> Option<Fault> {
 async fn fails(fault: Fault, conn: &mut Conn, whole: &str, answer: &str) -> Option<()> {
     let head = whole.len() - answer.len();
     match fault {
-        Fault::Reset | Fault::Garbage => {
+        Fault::Reset => None,
+        Fault::Garbage => {
             conn.try_send("HTP/1.1 two hundred\r\n\r\n").await;
             None
         }
@@ -238,11 +240,11 @@ pub fn sum(bytes: &[u8]) -> u32 {
 /// The other end of a socket: an echo, or as much of Realtime as joins and heartbeats need.
 async fn converse(head: Head, mut conn: Conn, is_realtime: bool) -> Option<Infallible> {
     let key = derive_accept_key(head.get("sec-websocket-key")?.as_bytes());
-    let accepted = conn
-        .try_send(format!(
+    conn.try_send(format!(
             "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {key}\r\n\r\n"
         ))
-        .await;
+        .await
+        .then_some(())?;
     let (stream, read) = conn.into_inner();
     let mut socket = WebSocketStream::from_partially_read(stream, read, Role::Server, None).await;
     while let Some(Ok(message)) = socket.next().await {
@@ -255,7 +257,7 @@ async fn converse(head: Head, mut conn: Conn, is_realtime: bool) -> Option<Infal
             socket.send(reply).await.ok()?;
         }
     }
-    accepted.then_some(None)?
+    None
 }
 
 fn phoenix(text: &str) -> Option<Message> {

@@ -17,7 +17,7 @@ use crate::support::conn::Conn;
 use crate::support::tls::Authority;
 use crate::support::upstream::{Upstream, usual};
 use crate::support::websocket::{accept, echoes};
-use crate::support::world::{ANON_OLD, Setup, World};
+use crate::support::world::{ANON_OLD, World};
 use crate::support::{eventually, http2, within};
 
 /// What a body of 64 MB may take of memory, the system's buffers included (see `streaming`).
@@ -81,16 +81,6 @@ async fn is_cut(world: &World, sent: &AtomicUsize, before: f64) {
     world.is_quiet().await;
 }
 
-fn with_tls(authority: &Authority) -> Setup {
-    let pair = authority.issues("localhost");
-    World::start()
-        .set("tls.listen", "\"127.0.0.1:0\"")
-        .set("tls.cert", "\"tls.crt\"")
-        .set("tls.key", "\"tls.key\"")
-        .file("tls.crt", &pair.cert)
-        .file("tls.key", &pair.key)
-}
-
 #[tokio::test]
 async fn who_never_reads_an_answer_is_cut_and_its_side_is_let_go() {
     for is_chunked in [false, true] {
@@ -110,7 +100,7 @@ async fn who_never_reads_an_answer_is_cut_and_its_side_is_let_go() {
 #[tokio::test]
 async fn over_tls_as_well() {
     let authority = Authority::new();
-    let world = with_tls(&authority).set("limits.send_timeout", PATIENCE).await;
+    let world = authority.world().set("limits.send_timeout", PATIENCE).await;
     let sent = sends_much(&world.old, false);
     let address = world.tls_address.unwrap();
     let mut conn = Conn::new(authority.connect(address, "localhost", &["http/1.1"]).await);

@@ -12,23 +12,13 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::support::conn::Conn;
 use crate::support::realtime::{Order, Realtime, changes, join};
 use crate::support::tls::{Authority, TlsUpstream};
-use crate::support::world::{ANON_OLD, Setup, World, token};
+use crate::support::world::{ANON_OLD, World, token};
 use crate::support::{eventually, http2, within};
-
-fn with_tls(authority: &Authority) -> Setup {
-    let pair = authority.issues("localhost");
-    World::start()
-        .set("tls.listen", "\"127.0.0.1:0\"")
-        .set("tls.cert", "\"tls.crt\"")
-        .set("tls.key", "\"tls.key\"")
-        .file("tls.crt", &pair.cert)
-        .file("tls.key", &pair.key)
-}
 
 #[tokio::test]
 async fn clients_choose_http2_or_http1_by_alpn() {
     let authority = Authority::new();
-    let world = with_tls(&authority).await;
+    let world = authority.world().await;
     let address = world.tls_address.unwrap();
     let stream = authority.connect(address, "localhost", &["h2", "http/1.1"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
@@ -48,7 +38,7 @@ async fn clients_choose_http2_or_http1_by_alpn() {
 #[tokio::test]
 async fn a_new_certificate_is_used_for_new_handshakes_and_old_connections_live_on() {
     let authority = Authority::new();
-    let world = with_tls(&authority).await;
+    let world = authority.world().await;
     let address = world.tls_address.unwrap();
     let certificate = async || {
         let stream = authority.connect(address, "localhost", &["http/1.1"]).await;
@@ -73,7 +63,7 @@ async fn a_new_certificate_is_used_for_new_handshakes_and_old_connections_live_o
 #[tokio::test]
 async fn a_connection_too_many_over_tls_is_503_and_ends() {
     let authority = Authority::new();
-    let world = with_tls(&authority).set("limits.connections", "1").await;
+    let world = authority.world().set("limits.connections", "1").await;
     let address = world.tls_address.unwrap();
     let mut held = world.raw().await;
     held.send(world.client().says("GET", "/rest/v1/todos", None)).await;
@@ -177,7 +167,7 @@ async fn a_stranger_behind_the_address_is_502() {
 #[tokio::test]
 async fn a_socket_of_realtime_over_tls_hears_all_and_its_goodbye() {
     let authority = Authority::new();
-    let world = with_tls(&authority).await;
+    let world = authority.world().await;
     let old = Realtime::on(&world.old);
     let stream = authority.connect(world.tls_address.unwrap(), "localhost", &["http/1.1"]).await;
     let url = format!("wss://localhost/realtime/v1/websocket?apikey={ANON_OLD}");

@@ -83,6 +83,17 @@ impl Head {
     }
 }
 
+/// Asks an admin listener, on a connection of its own.
+pub async fn ask_admin(admin: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
+    let mut conn = Conn::open(admin).await;
+    let length = body.len();
+    conn.send(format!(
+        "{method} {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    ))
+    .await;
+    conn.answer_to(method).await
+}
+
 impl Conn {
     pub fn new(stream: impl Stream + 'static) -> Self {
         Self { stream: Box::pin(stream), buffer: Vec::new() }
@@ -218,27 +229,24 @@ impl Conn {
     /// The next response; `method` says whether a body may follow.
     pub async fn answer_to(&mut self, method: &str) -> Answer {
         let head = self.answer_head().await;
-        let status: u16 = head.start.split(' ').nth(1).unwrap().parse().unwrap();
-        let has_none = method == "HEAD" || matches!(status, 100..=199 | 204 | 304);
-        let body = if has_none {
-            Body { is_whole: true, ..Body::default() }
-        } else {
-            within("a body", self.answer_body(&head)).await
-        };
-        Answer { status, head, body }
+        within("a body", self.answer_behind(head, method)).await
     }
 
     /// The same; `None` when the other end closes first.
     #[allow(dead_code, reason = "benches/soak speaks with it too, and it alone asks this")]
     pub async fn try_answer_to(&mut self, method: &str) -> Option<Answer> {
         let head = self.head().await?;
-        let status: u16 = head.start.split(' ').nth(1)?.parse().ok()?;
+        Some(self.answer_behind(head, method).await)
+    }
+
+    async fn answer_behind(&mut self, head: Head, method: &str) -> Answer {
+        let status: u16 = head.start.split(' ').nth(1).unwrap().parse().unwrap();
         let has_none = method == "HEAD" || matches!(status, 100..=199 | 204 | 304);
         let body = match has_none {
             true => Body { is_whole: true, ..Body::default() },
             false => self.answer_body(&head).await,
         };
-        Some(Answer { status, head, body })
+        Answer { status, head, body }
     }
 
     pub async fn answer(&mut self) -> Answer {

@@ -49,3 +49,12 @@ pub async fn eventually(what: &str, mut asked: impl AsyncFnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// The sum, on a page of metrics, over every series of a metric whose labels hold `labels`.
+pub fn sum(page: &str, name: &str, labels: &str) -> f64 {
+    let lines = page.lines().filter(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && line.contains(labels)
+    });
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}

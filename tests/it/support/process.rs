@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::conn::{Answer, Conn};
+use super::conn::{Answer, ask_admin};
 use super::{PATIENCE, eventually};
 
 /// `cutover serve`, running.
@@ -70,14 +70,7 @@ impl Process {
     }
 
     pub async fn ask_admin(&self, method: &str, path: &str, body: &str) -> Answer {
-        let mut conn = Conn::open(self.admin).await;
-        conn.send(format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.admin,
-            body.len()
-        ))
-        .await;
-        conn.answer_to(method).await
+        ask_admin(self.admin, method, path, body).await
     }
 
     pub async fn status(&self) -> serde_json::Value {

@@ -20,6 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::world::{Setup, World};
+
 /// A private CA.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -33,6 +35,17 @@ pub struct Pair {
 }
 
 impl Authority {
+    /// A world that serves TLS as `localhost`, by this authority.
+    pub fn world(&self) -> Setup {
+        let pair = self.issues("localhost");
+        World::start()
+            .set("tls.listen", "\"127.0.0.1:0\"")
+            .set("tls.cert", "\"tls.crt\"")
+            .set("tls.key", "\"tls.key\"")
+            .file("tls.crt", &pair.cert)
+            .file("tls.key", &pair.key)
+    }
+
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

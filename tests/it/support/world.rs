@@ -17,9 +17,9 @@ use cutover::side::Side;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::conn::{Answer, Conn};
-use super::eventually;
+use super::conn::{Answer, Conn, ask_admin};
 use super::upstream::Upstream;
+use super::{eventually, sum};
 
 pub const ANON_OLD: &str = "anon.old.key-a1";
 pub const ANON_NEW: &str = "anon.new.key-a2";
@@ -119,14 +119,7 @@ impl World {
     }
 
     pub async fn ask_admin(&self, method: &str, path: &str, body: &str) -> Answer {
-        let mut conn = Conn::open(self.admin).await;
-        conn.send(format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.admin,
-            body.len()
-        ))
-        .await;
-        conn.answer_to(method).await
+        ask_admin(self.admin, method, path, body).await
     }
 
     pub async fn status(&self) -> Value {
@@ -139,12 +132,7 @@ impl World {
 
     /// The sum over every series of a metric whose labels hold `labels`.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
-        let page = self.metrics().await;
-        let lines = page.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-                && line.contains(labels)
-        });
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        sum(&self.metrics().await, name, labels)
     }
 
     /// Waits until nothing is in flight any more.
