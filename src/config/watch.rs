@@ -28,13 +28,16 @@ use super::variables::{self, Meaning};
 const SETTLE: Duration = Duration::from_millis(2);
 /// How long sources may be bad without being reported.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// How long a writer is waited for that does nothing and doesn't close its file; and how long sources that never rest
-/// keep the watcher from everything else.
+/// How long a writer is waited for that does nothing and doesn't close its file. Long, because half of a file can be
+/// good settings with another number, and a busy disk makes a writer wait for seconds.
+pub(super) const WRITER: Duration = Duration::from_secs(5);
+/// How long sources that never rest keep the watcher from everything else.
 const RESTLESS: Duration = Duration::from_secs(1);
 /// Between two looks at a bad file within [`PATIENCE`].
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// The safety poll.
 const POLL: Duration = Duration::from_secs(5);
+
 /// Starts watching, on the tokio runtime that this is called on. Dropping or aborting the handle's task ends it.
 ///
 /// # Errors
@@ -101,8 +104,8 @@ struct Seen {
     names: Mutex<Names>,
     /// How many events concerned us.
     events: AtomicU64,
-    /// How often the fence was seen, see [`Seen::is_calm`].
-    fences: Mutex<u64>,
+    /// When the fence was put up whose event has not come in yet, see [`Seen::is_calm`].
+    fence: Mutex<Option<Instant>>,
     fence_seen: Condvar,
 }
 
@@ -126,29 +129,44 @@ impl Seen {
         self.events.load(Ordering::Acquire)
     }
 
-    /// Whether a writer is at work; one that has done nothing for [`RESTLESS`] is not.
+    /// Whether a writer is at work; one that has done nothing for [`WRITER`] is not.
     fn is_open(&self) -> bool {
         let mut names = self.names();
-        names.open.retain(|_, written| written.elapsed() < RESTLESS);
+        names.open.retain(|_, written| written.elapsed() < WRITER);
         !names.open.is_empty()
     }
 
     /// Whether no event has come in since there were `events`, not even one that is still under way: events come in
     /// order, so that we make one of our own, by opening a watched directory, and wait for it.
     fn is_calm(&self, events: u64) -> bool {
-        let fence = self.names().fence.clone();
-        let fences = self.fences.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *fences;
-        if let Some(directory) = fence
-            // As a directory: what stands in its place may be a FIFO, and opening one waits.
-            && fs::read_dir(directory).is_ok()
-        {
-            let waited = self.fence_seen.wait_timeout_while(fences, PATIENCE, |now| *now == before);
-            if waited.is_ok_and(|(_, timeout)| timeout.timed_out()) {
-                return false;
-            }
+        let Some(directory) = self.names().fence.clone() else { return self.events() == events };
+        let wait = |fence| {
+            let up = |fence: &mut Option<Instant>| fence.is_some();
+            self.fence_seen
+                .wait_timeout_while(fence, PATIENCE, up)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0
+        };
+        // One that came in too late for the question before would be taken for ours.
+        let mut fence = wait(self.fence());
+        if fence.is_some_and(|since| since.elapsed() < RESTLESS) {
+            return false;
         }
-        self.events() == events
+        *fence = Some(Instant::now());
+        // As a directory: what stands in its place may be a FIFO, and opening one waits.
+        if fs::read_dir(directory).is_err() {
+            *fence = None;
+        }
+        wait(fence).is_none() && self.events() == events
+    }
+
+    fn fence(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.fence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fence_came_in(&self) {
+        *self.fence() = None;
+        self.fence_seen.notify_all();
     }
 
     /// Notes an event. Whether it concerns us.
@@ -157,12 +175,12 @@ impl Seen {
         if matches!(event.kind, EventKind::Access(AccessKind::Open(_)))
             && event.paths.iter().any(|path| Some(path) == names.fence.as_ref())
         {
-            *self.fences.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-            self.fence_seen.notify_all();
+            self.fence_came_in();
         }
         if event.need_rescan() {
-            // Events were lost, maybe the closing of a file.
+            // Events were lost, maybe the closing of a file, maybe the fence.
             names.open.clear();
+            self.fence_came_in();
         }
         let ours =
             event.paths.iter().filter(|path| means_change(&event.kind) && names.concern(path));
@@ -241,7 +259,11 @@ impl Watch {
             }
         }
         let mut known = self.seen.names();
-        known.fence = armed.keys().find(|path| !known.directories.contains(*path)).cloned();
+        // Where the parent is watched too, each opening is two events, and the second would be taken for the next one.
+        let is_alone = |path: &Path| path.parent().is_none_or(|parent| !armed.contains_key(parent));
+        let fit = |path: &&PathBuf| !known.directories.contains(*path) && is_alone(path);
+        let fence = armed.keys().find(fit).cloned();
+        known.fence = fence;
         drop(known);
         self.armed = armed;
         new

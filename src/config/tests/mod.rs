@@ -114,7 +114,7 @@ fn set(text: &str) -> Change {
 
 /// Looks again and again until `holds`, or fails.
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !holds() {
         assert!(std::time::Instant::now() < deadline, "{what}");
         std::thread::yield_now();
