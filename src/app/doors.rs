@@ -2,9 +2,9 @@
 //! starts it (systemd's socket activation). And what a stop asks of them: does somebody else listen here, who gets what comes now?
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd as _;
 
 use listenfd::ListenFd;
@@ -175,11 +175,13 @@ impl Exit {
     /// Whether another process listens where this one does. Where the system does not tell, there is none.
     pub(super) fn has_successor(&self) -> bool {
         let ours: BTreeSet<u64> = self.own.iter().filter_map(inode).collect();
-        let ports: BTreeSet<u16> =
-            self.own.iter().filter_map(|s| s.local_addr().ok()).map(|a| a.port()).collect();
+        let addresses: BTreeSet<_> =
+            self.own.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().any(|table| {
-            let text = fs::read_to_string(table).unwrap_or_default();
-            listening(&text).any(|(port, inode)| ports.contains(&port) && !ours.contains(&inode))
+            let Ok(table) = File::open(table) else { return false };
+            listening(BufReader::new(table).lines().map_while(Result::ok)).any(|(there, inode)| {
+                !ours.contains(&inode) && addresses.iter().any(|ours| meet(*ours, there))
+            })
         })
     }
 
@@ -199,17 +201,40 @@ fn inode(socket: &TcpListener) -> Option<u64> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Port and inode of each listening socket in a table as Linux writes it (proc_pid_net(5)).
-fn listening(table: &str) -> impl Iterator<Item = (u16, u64)> + '_ {
+/// Whether who comes to one of two addresses may be accepted at the other.
+fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    let (ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let is_any = ip.is_unspecified() || other_ip.is_unspecified();
+    one.port() == other.port() && (ip == other_ip || is_any)
+}
+
+/// Address and inode of each listening socket in a table as Linux writes it (proc_pid_net(5)). Those that listen stand first
+/// (`tcp_get_idx` in net/ipv4/tcp_ipv4.c), and the rest is not read: it has a line for each connection of the machine, and a busy one has
+/// so many that reading them holds up a stop for seconds.
+fn listening(lines: impl Iterator<Item = String>) -> impl Iterator<Item = (SocketAddr, u64)> {
     const LISTEN: &str = "0A";
-    table.lines().skip(1).filter_map(|line| {
+    lines.skip(1).map_while(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
-        let (_, port) = fields.next()?.rsplit_once(':')?;
+        let (address, port) = fields.next()?.rsplit_once(':')?;
         let state = fields.nth(1)?;
         let inode = fields.nth(5)?.parse().ok()?;
-        let port = u16::from_str_radix(port, 16).ok()?;
-        (state == LISTEN).then_some((port, inode))
+        let address = SocketAddr::new(ip(address)?, u16::from_str_radix(port, 16).ok()?);
+        (state == LISTEN).then_some((address, inode))
     })
+}
+
+/// An address as that table has it: words of the machine's own order, in hexadecimal.
+fn ip(text: &str) -> Option<IpAddr> {
+    let word =
+        |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    match text.len() {
+        8 => Some(word(0)?.into()),
+        32 => {
+            let words = [word(0)?, word(8)?, word(16)?, word(24)?];
+            <[u8; 16]>::try_from(words.as_flattened()).ok().map(IpAddr::from)
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -242,10 +267,31 @@ mod tests {
     fn who_listens_is_read_from_the_systems_table() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
             \x20  0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0 100 0 0 10 0\n\
-            \x20  1: 0100007F:1F40 0100007F:8000 01 00000000:00000000 00:00000000 00000000  1000        0 4712 1 0 100 0 0 10 0\n\
-            \x20  2: 00000000000000000000000000000000:1F41 0:0000 0A 0:0 00:0 0  0  0 4713 1\n\
+            \x20  1: 00000000000000000000000001000000:1F41 0:0000 0A 0:0 00:0 0  0  0 4713 1\n\
+            \x20  2: 0100007F:1F40 0100007F:8000 01 00000000:00000000 00:00000000 00000000  1000        0 4712 1 0 100 0 0 10 0\n\
             nonsense\n";
-        assert_eq!(listening(table).collect::<Vec<_>>(), [(8000, 4711), (8001, 4713)]);
+        let want = ["127.0.0.1:8000", "[::1]:8001"].map(|text| text.parse().unwrap());
+        let found: Vec<_> = listening(table.lines().map(str::to_owned)).collect();
+        assert_eq!(found, [(want[0], 4711), (want[1], 4713)]);
+        let mut read = 0;
+        let lines = table.lines().chain(std::iter::repeat("x")).inspect(|_| read += 1);
+        assert_eq!(listening(lines.map(str::to_owned)).count(), 2);
+        assert_eq!(read, 4, "connections are not read");
+    }
+
+    #[test]
+    fn only_who_can_be_met_at_an_address_is_a_successor() {
+        for (one, other, want) in [
+            ("127.0.0.1:8000", "127.0.0.1:8000", true),
+            ("127.0.0.1:8000", "127.0.0.1:8001", false),
+            ("10.0.0.5:8000", "127.0.0.1:8000", false),
+            ("10.0.0.5:8000", "0.0.0.0:8000", true),
+            ("[::]:8000", "127.0.0.1:8000", true),
+            ("[::ffff:127.0.0.1]:8000", "127.0.0.1:8000", true),
+            ("[::1]:8000", "127.0.0.1:8000", false),
+        ] {
+            assert_eq!(meet(one.parse().unwrap(), other.parse().unwrap()), want, "{one} {other}");
+        }
     }
 
     #[test]
