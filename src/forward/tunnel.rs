@@ -40,7 +40,7 @@ enum Over {
     Client,
     /// The client's connection, or the way up, is broken.
     Broken,
-    /// The side is gone without a word.
+    /// The side has closed, with a close frame or without, or the way down is broken.
     Side,
     /// A frame of the client is too large.
     TooLarge,
@@ -139,11 +139,12 @@ where
 
     /// Resolves when the client has taken nothing for too long.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let taken = self.client.taken();
-        if self.client.unwritten() == 0 {
+        // Asked of the stream, not of what waits in front of it: TLS takes a piece whole and can't send it.
+        if self.client.poll_flush_now(cx).is_ready() {
             self.stall = None;
             return Poll::Pending;
         }
+        let taken = self.client.taken();
         let (then, end) =
             self.stall.get_or_insert_with(|| (taken, Box::pin(tokio::time::sleep(self.patience))));
         if *then != taken {

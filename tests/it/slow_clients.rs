@@ -162,6 +162,21 @@ async fn who_takes_little_by_little_gets_all_of_it() {
 #[tokio::test]
 async fn a_functions_socket_that_nobody_reads_is_cut() {
     let world = World::start().set("limits.send_timeout", PATIENCE).await;
+    let conn = world.raw().await;
+    the_socket_is_cut(&world, conn).await;
+}
+
+/// TLS holds a piece that it can't send, and in front of it nothing waits.
+#[tokio::test]
+async fn so_is_one_over_tls() {
+    let authority = Authority::new();
+    let world = authority.world().set("limits.send_timeout", PATIENCE).await;
+    let address = world.tls_address.unwrap();
+    let conn = Conn::new(authority.connect(address, "localhost", &["http/1.1"]).await);
+    the_socket_is_cut(&world, conn).await;
+}
+
+async fn the_socket_is_cut(world: &World, mut conn: Conn) {
     let gone = world.old.notes_gone();
     world.old.does(move |seen, conn| {
         let gone = gone.clone();
@@ -172,12 +187,11 @@ async fn a_functions_socket_that_nobody_reads_is_cut() {
             None
         }
     });
-    let mut conn = world.raw().await;
     conn.send(upgrade("/functions/v1/chat")).await;
     conn.answer_head().await;
     eventually("the side's end", async || world.old.gone() == 1).await;
     world.is_quiet().await;
-    assert_eq!(too_slow(&world).await, 1.0);
+    assert_eq!(too_slow(world).await, 1.0);
 }
 
 fn upgrade(path: &str) -> String {
