@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::exchange::{Unsent, Upload};
 use super::lease::Lease;
@@ -92,12 +93,35 @@ struct Both {
 }
 
 impl Early {
-    fn begin(lease: Box<Lease>, mut upload: Upload, decoder: Decoder, again: Again) -> Self {
+    /// `timeout`: how long the side may take nothing of what waits for it. It has answered, and so nothing else watches it.
+    fn begin(
+        (lease, mut upload): (Box<Lease>, Upload),
+        timeout: Duration,
+        decoder: Decoder,
+        again: Again,
+    ) -> Self {
         let both = Both { lease, is_whole: false, is_broken: false, reader: None };
         let both = Rc::new(RefCell::new(both));
         let shared = Rc::clone(&both);
         let sending = tokio::task::spawn_local(async move {
-            let sent = poll_fn(|cx| upload.poll(&mut shared.borrow_mut().lease.link, cx)).await;
+            let mut moved = (0, Instant::now());
+            let sent = poll_fn(|cx| {
+                let lease = &mut shared.borrow_mut().lease;
+                loop {
+                    if let Poll::Ready(sent) = upload.poll(&mut lease.link, cx) {
+                        return Poll::Ready(sent);
+                    }
+                    if lease.link.unwritten() == 0 || lease.link.taken() != moved.0 {
+                        moved = (lease.link.taken(), Instant::now());
+                    }
+                    let due = moved.1 + timeout;
+                    ready!(lease.alarm.poll_due(due, cx));
+                    if lease.link.unwritten() > 0 {
+                        return Poll::Ready(Err(Unsent::Stream(io::ErrorKind::TimedOut.into())));
+                    }
+                }
+            })
+            .await;
             let mut both = shared.borrow_mut();
             both.is_whole = sent.is_ok();
             if matches!(sent, Err(Unsent::Body(_))) {
@@ -137,9 +161,10 @@ impl Early {
 }
 
 impl ResponseBody {
-    /// The body on a connection of its own, whose head was read just now.
+    /// The body on a connection of its own, whose head was read just now. `timeout`: for what is still to be sent of its request.
     pub(super) fn http1(
         (lease, upload): (Box<Lease>, Upload),
+        timeout: Duration,
         decoder: Decoder,
         again: Again,
         request_body: Option<Rc<BodyState>>,
@@ -147,7 +172,7 @@ impl ResponseBody {
         let source = if upload.is_whole() {
             Source::Http1 { lease, decoder, again }
         } else {
-            Source::Early(Early::begin(lease, upload, decoder, again))
+            Source::Early(Early::begin((lease, upload), timeout, decoder, again))
         };
         let mut body = Self { source, request_body };
         body.finish();

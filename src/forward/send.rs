@@ -125,7 +125,7 @@ impl Pool {
             let upgraded = Upgraded::new(lease.link.into_parts());
             return Ok((response_of(head, ResponseBody::empty()), Some(upgraded)));
         }
-        Ok((response_on(exchange, head, &message.method, None)?, None))
+        Ok((response_on(exchange, head, &message.method, settings.timeout, None)?, None))
     }
 }
 
@@ -203,7 +203,8 @@ impl Sending<'_> {
                 if let Some(state) = &state {
                     state.answered();
                 }
-                let response = response_on(exchange, head, &self.message.method, state);
+                let response =
+                    response_on(exchange, head, &self.message.method, self.waiting.timeout, state);
                 response.map_err(|error| (error, false))
             }
             Err(error) if self.is_kept && exchange.is_unsent() => {
@@ -300,11 +301,12 @@ fn response_on(
     exchange: Exchange,
     mut head: Head,
     method: &Method,
+    timeout: Duration,
     state: Option<Rc<BodyState>>,
 ) -> Result<Response<ResponseBody>, ForwardError> {
     let decoder = head.body(method).map_err(Broken::Head)?;
     let again = Again::of(head.keeps_alive, &decoder, &head.headers);
-    let body = ResponseBody::http1(exchange.into_parts(), decoder, again, state);
+    let body = ResponseBody::http1(exchange.into_parts(), timeout, decoder, again, state);
     Ok(response_of(head, body))
 }
 

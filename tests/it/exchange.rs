@@ -8,9 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::conn::Conn;
-use crate::support::eventually;
 use crate::support::upstream::{response, usual};
 use crate::support::world::{ANON_OLD, World};
+use crate::support::{eventually, within};
 
 /// What a side sends, and what of it arrives: status, body, trailers.
 const ANSWERS: [(&str, u16, &str, bool); 6] = [
@@ -230,6 +230,25 @@ async fn an_upload_goes_on_when_its_answer_has_come_and_the_next_request_waits_f
         assert_eq!(conn.answer().await.text(), "next");
         eventually("the whole upload", async || world.old.gone() == before + 1).await;
     }
+}
+
+#[tokio::test]
+async fn a_side_that_has_answered_and_takes_no_more_holds_nobody() {
+    let world = World::start().set("upstream.functions_timeout", "\"1s\"").await;
+    world.old.does(|_, mut conn| async move {
+        conn.send(response("200 OK", "", "early")).await;
+        // It keeps the connection, and reads nothing more of it.
+        std::future::pending::<()>().await;
+        Some(conn)
+    });
+    let (head, _) = upload(0);
+    let mut conn = world.raw().await;
+    conn.send(head.replace("content-length: 0", "content-length: 64000000")).await;
+    let (mut reader, mut writer) = conn.split();
+    let sending = tokio::spawn(async move { while writer.try_send(&[b'x'; 64_000]).await {} });
+    assert_eq!(reader.answer().await.text(), "early");
+    within("the end of the upload", sending).await.unwrap();
+    world.is_quiet().await;
 }
 
 /// More than all sockets on the way hold: the client does not read before it has sent all, so that the answer waits for it.
