@@ -81,7 +81,7 @@ pub(super) struct Addresses {
 }
 
 /// The names that one worker knows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Names {
     resolver: Resolver,
     known: RefCell<HashMap<String, Known>>,
@@ -105,8 +105,8 @@ impl Names {
             let mut all = self.known.borrow_mut();
             let now = Instant::now();
             let known = all.entry(host.to_owned()).or_insert_with(|| Known::nothing(now));
-            // Whoever asked may have gone before the answer came.
-            if let Some(answered) = known.asking.as_ref().and_then(Shared::peek).cloned() {
+            // Whoever asked may have gone before the answer came: it is as old as its question, not as new as this one.
+            if let Some(answered) = known.asking.clone().and_then(|asking| asking.now_or_never()) {
                 known.note(&answered);
             }
             if known.until > now && !known.addresses.is_empty() {
@@ -154,7 +154,7 @@ impl Names {
     }
 }
 
-/// Ends with the addresses being forgotten, also when whoever doubts is dropped because its time is over.
+/// Ends with the addresses being asked for anew, also when whoever doubts is dropped because its time is over.
 #[derive(Debug)]
 pub(super) struct Doubt<'a> {
     names: &'a Names,
@@ -357,5 +357,23 @@ mod tests {
         let all = futures_util::future::join_all((0..100).map(|_| names.addresses("a"))).await;
         assert!(all.iter().all(Result::is_ok));
         assert_eq!(*asked.lock().unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_heard_is_as_old_as_its_question() {
+        let (answer, answers) = std::sync::mpsc::channel();
+        let answers = Mutex::new(answers);
+        let names = Names::new(Resolver::new(move |_| Ok(answers.lock().unwrap().recv().unwrap())));
+        answer.send(addresses(&["::1"])).unwrap();
+        assert_eq!(read(&names).await, ["::1"]);
+        drop(names.doubt("a"));
+        assert_eq!(read(&names).await, ["::1"], "the name server is slow");
+        answer.send(addresses(&["::2"])).unwrap();
+        // The thread that asked says it to nobody.
+        std::thread::sleep(Duration::from_millis(50));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let found = names.addresses("a").await.unwrap();
+        assert!(found.is_remembered, "{found:?}");
+        answer.send(addresses(&["::3"])).unwrap();
     }
 }
