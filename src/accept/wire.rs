@@ -325,6 +325,8 @@ const LONGEST_STEP: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Watchdog {
     wires: RefCell<Vec<Weak<Wire>>>,
+    /// How far the proxy's end was when it last looked.
+    stage: Cell<Stage>,
     /// How long it sleeps.
     step: Cell<Duration>,
     /// It sleeps too long for a connection that has just opened.
@@ -332,9 +334,13 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches a connection until it is dropped.
+    /// Watches a connection until it is dropped. One that comes while another process takes the proxy's place is told so at once: by the next
+    /// look it would be too late to say it in an answer.
     pub fn watch(&self, wire: &Rc<Wire>) {
         self.wires.borrow_mut().push(Rc::downgrade(wire));
+        if self.stage.get() == Stage::Leaving {
+            wire.tell(Told::Leave);
+        }
         if wire.step() < self.step.get() {
             self.sooner.notify_one();
         }
@@ -344,6 +350,7 @@ impl Watchdog {
     pub async fn run(&self, mut end: watch::Receiver<Stage>) {
         loop {
             let stage = *end.borrow_and_update();
+            self.stage.set(stage);
             self.step.set(self.look(Instant::now(), stage));
             tokio::select! {
                 biased;
@@ -493,5 +500,25 @@ mod tests {
         drop(wire);
         dog.look(Instant::now(), Stage::Stopping);
         assert!(dog.wires.borrow().is_empty(), "who is gone is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_while_another_process_takes_the_place_hears_it_at_once() {
+        let (dog, (end, ending)) = (Rc::new(Watchdog::default()), watch::channel(Stage::Serving));
+        let looking = Rc::clone(&dog);
+        let comes = async {
+            for (stage, told) in [(Stage::Serving, Told::Nothing), (Stage::Leaving, Told::Leave)] {
+                end.send_replace(stage);
+                tokio::task::yield_now().await;
+                let wire = Rc::new(wire());
+                dog.watch(&wire);
+                assert_eq!(wire.told(), told);
+            }
+        };
+        tokio::select! {
+            biased;
+            () = looking.run(ending) => {}
+            () = comes => {}
+        }
     }
 }
