@@ -1,4 +1,4 @@
-//! Dice. Thrown in one place, so that a simulation can throw them again as they fell (`app::simulation`).
+//! Dice. Thrown in one place, so that a simulation can throw them again as they fell (`app::tests`).
 
 use rand::distr::{Distribution, StandardUniform};
 

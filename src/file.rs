@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(2);
 ///
 /// # Errors
 /// What the system says; a directory, FIFO, device or socket.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     is_file(&file)?;
     Ok(file)
@@ -24,7 +24,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// It is not, or the system does not say.
-pub fn is_file(opened: &File) -> io::Result<()> {
+pub(crate) fn is_file(opened: &File) -> io::Result<()> {
     let kind = opened.metadata()?.file_type();
     if kind.is_file() {
         return Ok(());
@@ -45,7 +45,7 @@ fn name(kind: FileType) -> &'static str {
 ///
 /// # Errors
 /// What [`open`] says; a larger file.
-pub fn read(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let mut bytes = Vec::new();
     (&file).take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -57,7 +57,7 @@ pub fn read(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
 
 /// What is said of a file that is too large.
 #[must_use]
-pub fn too_large(largest: u64) -> io::Error {
+pub(crate) fn too_large(largest: u64) -> io::Error {
     io::Error::new(ErrorKind::FileTooLarge, format!("larger than {} MiB", largest >> 20))
 }
 
@@ -65,7 +65,7 @@ pub fn too_large(largest: u64) -> io::Error {
 ///
 /// # Errors
 /// Somebody else has held it for `patience`; the system has no such locks.
-pub fn lock(file: &File, patience: Duration) -> io::Result<()> {
+pub(crate) fn lock(file: &File, patience: Duration) -> io::Result<()> {
     let begun = Instant::now();
     loop {
         match file.try_lock() {

@@ -26,7 +26,7 @@
 // Vocabulary: imports nothing of ours.
 mod chance;
 pub mod counted;
-pub mod file;
+mod file;
 pub mod http1;
 pub mod live;
 mod local;

@@ -126,58 +126,14 @@ impl AdminClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, NoAnswer> {
-        let asking = self.exchange(epoch, method, path, body);
-        tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| {
-            let seconds = TIMEOUT.as_secs();
-            Err(NoAnswer::Failed(anyhow::anyhow!("{} did not answer in {seconds} s", self.url)))
-        })
-    }
-
-    /// What stands on a page that is no JSON.
-    pub(super) async fn text(&self, path: &str) -> Result<String, NoAnswer> {
-        let asking = async {
-            let request = self.request(Method::GET, path, None).map_err(NoAnswer::Failed)?;
-            let response =
-                self.http.request(request).await.map_err(|error| self.no_answer(&error))?;
-            let (head, body) = response.into_parts();
-            let whole = Limited::new(body, BODY_BYTES).collect().await;
-            let bytes = whole
-                .map_err(|error| NoAnswer::Failed(anyhow::anyhow!("the answer was cut: {error}")))?
-                .to_bytes();
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            if head.status.is_success() {
-                return Ok(text);
-            }
-            let (url, status) = (&self.url, head.status);
-            Err(NoAnswer::Failed(anyhow::anyhow!("{url}{path} answered {status}")))
-        };
-        tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| {
-            let seconds = TIMEOUT.as_secs();
-            Err(NoAnswer::Failed(anyhow::anyhow!("{} did not answer in {seconds} s", self.url)))
-        })
-    }
-
-    async fn exchange(
-        &self,
-        epoch: Option<u64>,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Answer, NoAnswer> {
         let mut request = self.request(method, path, body).map_err(NoAnswer::Failed)?;
         if let Some(tag) = epoch.and_then(|n| http::HeaderValue::try_from(format!("\"{n}\"")).ok())
         {
             request.headers_mut().insert(header::IF_MATCH, tag);
         }
-        let response = self.http.request(request).await.map_err(|error| self.no_answer(&error))?;
-        let (head, body) = response.into_parts();
-        let bytes = Limited::new(body, BODY_BYTES)
-            .collect()
-            .await
-            .map_err(|error| NoAnswer::Failed(anyhow::anyhow!("the answer was cut: {error}")))?
-            .to_bytes();
+        let (status, bytes) = self.exchange(request).await?;
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        let ours = if head.status.is_success() {
+        let ours = if status.is_success() {
             body.get("epoch").is_some_and(Value::is_u64)
                 || body["records"].is_array()
                 || body["replicas"].is_array()
@@ -186,12 +142,43 @@ impl AdminClient {
         };
         if !ours {
             // Some other program may have the port: its "200 OK" must not look like a roll back that worked.
-            let (url, status) = (&self.url, head.status);
+            let url = &self.url;
             return Err(NoAnswer::Failed(anyhow::anyhow!(
                 "{url} answered {status}, but not as the admin listener of Cutover does"
             )));
         }
-        Ok(Answer { status: head.status, body })
+        Ok(Answer { status, body })
+    }
+
+    /// What stands on a page that is no JSON.
+    pub(super) async fn text(&self, path: &str) -> Result<String, NoAnswer> {
+        let request = self.request(Method::GET, path, None).map_err(NoAnswer::Failed)?;
+        let (status, bytes) = self.exchange(request).await?;
+        if status.is_success() {
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        let url = &self.url;
+        Err(NoAnswer::Failed(anyhow::anyhow!("{url}{path} answered {status}")))
+    }
+
+    /// Sends a request, and reads the whole answer in time.
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), NoAnswer> {
+        let asking = async {
+            let response = self.http.request(request).await;
+            let (head, body) = response.map_err(|error| self.no_answer(&error))?.into_parts();
+            let whole = Limited::new(body, BODY_BYTES).collect().await;
+            let whole = whole.map_err(|error| {
+                NoAnswer::Failed(anyhow::anyhow!("the answer was cut: {error}"))
+            })?;
+            Ok((head.status, whole.to_bytes()))
+        };
+        tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| {
+            let seconds = TIMEOUT.as_secs();
+            Err(NoAnswer::Failed(anyhow::anyhow!("{} did not answer in {seconds} s", self.url)))
+        })
     }
 
     fn request(
