@@ -30,7 +30,7 @@ const PIECE: usize = 64 * 1024;
 pub struct Load(Vec<JoinHandle<()>>);
 
 /// What a request is.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Read,
     Write,
@@ -207,7 +207,7 @@ impl Request {
                 return soak.tally.unexplained(format!("request {number} of {user}: {answer:?}"));
             }
             Outcome::Cut => "a cut body".to_owned(),
-            Outcome::Gone => "no answer, and the connection closed".to_owned(),
+            Outcome::Gone => format!("no answer to {:?}, and the connection closed", self.kind),
             Outcome::Late => "no answer in time".to_owned(),
         };
         match why {
