@@ -402,12 +402,15 @@ mod tests {
     fn what_the_proxy_saw_counts() {
         let line = |name: &str, labels: &str, n: u32| format!("{name}{{{labels}}} {n}\n");
         let old = "side=\"old\",route=\"auth\",method=\"POST\",status=\"2xx\"";
-        let asked = line("cutover_requests_total", old, 1);
+        let (asked, more) =
+            (line("cutover_requests_total", old, 1), line("cutover_requests_total", old, 9));
         let open = line("cutover_websockets_open", "side=\"old\"", 3);
         let found = line("cutover_storage_found_elsewhere_total", "side=\"old\"", 2);
         for (before, after, want) in [
             ("", &asked, Some(("ready.traffic auth", Status::Fail))),
             (&asked, &asked, None),
+            // It was started anew meanwhile.
+            (&more, &asked, Some(("ready.traffic auth", Status::Fail))),
             ("", &open, Some(("ready.sockets WebSockets", Status::Fail))),
             ("", &found, Some(("ready.elsewhere objects", Status::Fail))),
             (&found, &found, Some(("ready.elsewhere objects", Status::Warn))),
