@@ -1,6 +1,6 @@
 //! A stop: what is in flight ends well, and nothing new begins.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cutover::side::Side;
 use tokio::net::TcpStream;
@@ -33,7 +33,7 @@ async fn is_refused(address: std::net::SocketAddr) -> bool {
 
 #[tokio::test]
 async fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
-    let mut world = World::start().await;
+    let mut world = World::start().set("drain_timeout", "\"1m\"").await;
     let release = holds(&world.old);
     let mut kept = Conn::open(world.address).await;
     let mut conn = Conn::open(world.address).await;
@@ -50,7 +50,7 @@ async fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
     assert!(conn.is_closed().await, "and no next request on it");
     let answer = within("over HTTP/2", over_http2).await.unwrap().unwrap();
     assert_eq!(http2::body(answer).await.as_deref(), Some(&b"{\"side\":\"old\"}"[..]));
-    assert!(stopping.await < Duration::from_secs(3));
+    within("the stop", stopping).await;
 }
 
 #[tokio::test]
@@ -61,13 +61,14 @@ async fn a_stop_cuts_what_is_still_in_flight_after_drain_timeout() {
     conn.send(world.client().says("GET", "/rest/v1/todos", None)).await;
     world.old.has_seen(1).await;
     let took = within("the stop", world.begin_stop()).await;
-    assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(4), "{took:?}");
+    assert!(took >= Duration::from_millis(500), "{took:?}");
     assert!(conn.is_closed().await);
 }
 
 #[tokio::test]
 async fn connections_that_never_said_a_word_do_not_hold_a_stop_up() {
-    let mut world = World::start().set("limits.header_timeout", "\"60s\"").await;
+    let mut world =
+        World::start().set("limits.header_timeout", "\"60s\"").set("drain_timeout", "\"1m\"").await;
     let _silent = Conn::open(world.address).await;
     let mut half = Conn::open(world.address).await;
     half.send("PRI * HTT").await;
@@ -75,14 +76,13 @@ async fn connections_that_never_said_a_word_do_not_hold_a_stop_up() {
         world.metric("cutover_client_connections_open", "").await == 2.0
     })
     .await;
-    let took = within("the stop", world.begin_stop()).await;
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    within("the stop", world.begin_stop()).await;
 }
 
 #[tokio::test]
 async fn websockets_are_told_1012_before_the_stop_ends() {
     let mut world =
-        World::start().set("drain_timeout", "\"2s\"").set("realtime.drain", "\"600s\"").await;
+        World::start().set("drain_timeout", "\"8s\"").set("realtime.drain", "\"600s\"").await;
     websocket::echoes(&world.old);
     let mut sockets = Vec::new();
     for _ in 0..8 {
@@ -93,13 +93,14 @@ async fn websockets_are_told_1012_before_the_stop_ends() {
         assert_eq!(websocket::close_code(socket).await, Some(1012));
     }
     drop(sockets);
-    assert!(stopping.await < Duration::from_secs(4));
+    within("the stop", stopping).await;
 }
 
 #[tokio::test]
 async fn the_binary_drains_on_sigterm_and_exits_0() {
     let (old, new) = (Upstream::start(Side::Old).await, Upstream::start(Side::New).await);
-    let (folder, _) = World::start().set("log.format", "\"json\"").write(&old, &new);
+    let setup = World::start().set("log.format", "\"json\"").set("drain_timeout", "\"1m\"");
+    let (folder, _) = setup.write(&old, &new);
     let mut process = Process::serve(folder.path()).await;
     let release = holds(&old);
     let mut conn = Conn::open(process.address).await;
@@ -113,9 +114,7 @@ async fn the_binary_drains_on_sigterm_and_exits_0() {
     eventually("no new connections", async || is_refused(process.address).await).await;
     release.send_replace(true);
     conn.answer().await.served_by(Side::Old);
-    let begun = Instant::now();
     let status = process.ends().await;
     assert_eq!(status.code(), Some(0), "{}", process.output());
-    assert!(begun.elapsed() < Duration::from_secs(4));
     assert!(process.output().contains("stopped"), "{}", process.output());
 }
