@@ -311,6 +311,8 @@ async fn a_message_without_end_is_bounded_by_the_sum_of_its_pieces() {
 async fn a_flood_of_pings_is_answered_in_bounded_room_and_the_others_are_served() {
     let world = World::start().set("realtime.send_timeout", "\"500ms\"").await;
     let _old = Realtime::on(&world.old);
+    let mut socket = realtime(&world).await;
+    joins(&mut socket, &join("changes", &changes("notes"), Some(&token("ada")), "1"), 1).await;
     let conn = opened(&world, REALTIME).await;
     let (_unread, mut flood) = conn.split();
     let ping = [frame_head(0x89, 125), vec![b'p'; 125]].concat().repeat(500);
@@ -324,17 +326,17 @@ async fn a_flood_of_pings_is_answered_in_bounded_room_and_the_others_are_served(
             }
         }
     });
-    let mut longest = std::time::Duration::ZERO;
-    let mut socket = realtime(&world).await;
-    joins(&mut socket, &join("changes", &changes("notes"), Some(&token("ada")), "1"), 1).await;
+    let mut times = Vec::new();
     while !flooding.is_finished() {
         let asked = Instant::now();
         let beat = Said::new("phoenix", "heartbeat", json!({}), "hb").text(1);
         socket.send(beat).await.unwrap();
         within("a heartbeat", socket.next()).await.unwrap().unwrap();
-        longest = longest.max(asked.elapsed());
+        times.push(asked.elapsed());
     }
-    assert!(longest < std::time::Duration::from_secs(2), "{longest:?}");
+    times.sort();
+    assert!(times.len() >= 5, "{times:?}");
+    assert!(times[times.len() / 2] < std::time::Duration::from_secs(1), "{times:?}");
 }
 
 #[tokio::test]

@@ -86,7 +86,8 @@ async fn thousands_of_idle_clients_cost_little_and_slow_nobody() {
          those that said nothing, {kept:?} ({kept_slowest:?}) beside those that were served"
     );
     assert!(of_silent < MOST && of_kept < MOST, "{of_silent} and {of_kept} bytes each");
-    assert!(silent_slowest.max(kept_slowest) < Duration::from_secs(2));
+    // The slowest is what the machine did at that moment.
+    assert!(silent.max(kept) < Duration::from_millis(500), "{silent:?} and {kept:?}");
     // They leave all at once.
     drop(crowd);
     eventually("none of them left", async || open().await == 1).await;
