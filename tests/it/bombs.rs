@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::conn::Conn;
 use crate::support::realtime::{Realtime, Said, changes, join, joins};
-use crate::support::websocket::{echoes, realtime};
+use crate::support::websocket::{echoes, realtime, upgrade};
 use crate::support::world::{ANON_OLD, World, token};
 use crate::support::{eventually, within};
 
@@ -202,12 +202,6 @@ async fn a_compressed_list_of_names_is_never_inflated() {
         None => assert!((400..500).contains(&answer.status), "{answer:?}"),
         Some(seen) => assert!(seen.body.bytes == bomb, "other bytes"),
     }
-}
-
-fn upgrade(path: &str) -> String {
-    format!(
-        "GET {path}?apikey={ANON_OLD}&vsn=1.0.0 HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
 }
 
 const FUNCTION: &str = "/functions/v1/chat";

@@ -4,28 +4,12 @@ use std::time::Duration;
 
 use cutover::side::Side;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use crate::support::conn::Conn;
 use crate::support::process::Process;
-use crate::support::upstream::{Upstream, usual};
+use crate::support::upstream::Upstream;
 use crate::support::world::World;
 use crate::support::{eventually, http2, websocket, within};
-
-/// The upstream holds its answers back until the sender says true.
-fn holds(upstream: &Upstream) -> watch::Sender<bool> {
-    let (release, held) = watch::channel(false);
-    upstream.does(move |seen, mut conn| {
-        let mut held = held.clone();
-        async move {
-            conn.request_body(&seen.head).await;
-            held.wait_for(|go| *go).await.ok()?;
-            conn.send(usual(Side::Old)).await;
-            Some(conn)
-        }
-    });
-    release
-}
 
 async fn is_refused(address: std::net::SocketAddr) -> bool {
     TcpStream::connect(address).await.is_err()
@@ -34,7 +18,7 @@ async fn is_refused(address: std::net::SocketAddr) -> bool {
 #[tokio::test]
 async fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
     let mut world = World::start().set("drain_timeout", "\"1m\"").await;
-    let release = holds(&world.old);
+    let release = world.old.holds();
     let mut kept = Conn::open(world.address).await;
     let mut conn = Conn::open(world.address).await;
     conn.send(world.client().says("GET", "/rest/v1/todos", None)).await;
@@ -56,7 +40,7 @@ async fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
 #[tokio::test]
 async fn a_stop_cuts_what_is_still_in_flight_after_drain_timeout() {
     let mut world = World::start().set("drain_timeout", "\"500ms\"").await;
-    let _never = holds(&world.old);
+    let _never = world.old.holds();
     let mut conn = Conn::open(world.address).await;
     conn.send(world.client().says("GET", "/rest/v1/todos", None)).await;
     world.old.has_seen(1).await;
@@ -102,7 +86,7 @@ async fn the_binary_drains_on_sigterm_and_exits_0() {
     let setup = World::start().set("log.format", "\"json\"").set("drain_timeout", "\"1m\"");
     let (folder, _) = setup.write(&old, &new);
     let mut process = Process::serve(folder.path()).await;
-    let release = holds(&old);
+    let release = old.holds();
     let mut conn = Conn::open(process.address).await;
     let request = format!(
         "GET /rest/v1/todos HTTP/1.1\r\nhost: a\r\napikey: {}\r\n\r\n",

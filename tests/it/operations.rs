@@ -172,9 +172,7 @@ async fn survives(desk: &Desk, name: &str, good: impl Fn(u8) -> String) {
         })
         .await;
         ask(&process).await.served_by(side);
-        let metrics = process.ask_admin("GET", "/metrics", "").await.text();
-        let count = metrics.lines().find_map(|line| line.strip_prefix("cutover_config_faults "));
-        assert!(count.unwrap().parse::<f64>().unwrap() > 0.0, "{what}");
+        assert!(process.metric("cutover_config_faults", "").await > 0.0, "{what}");
         // It is written behind the proxy's back.
         eventually("the fault in the log", async || {
             let log = process.output();

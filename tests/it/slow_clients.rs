@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::support::conn::Conn;
 use crate::support::tls::Authority;
 use crate::support::upstream::{Upstream, usual};
-use crate::support::websocket::{accept, echoes};
+use crate::support::websocket::{accept, echoes, upgrade};
 use crate::support::world::{ANON_OLD, World};
 use crate::support::{eventually, http2, within};
 
@@ -176,12 +176,6 @@ async fn a_functions_socket_that_nobody_reads_is_cut() {
     eventually("the side's end", async || world.old.gone() == 1).await;
     world.is_quiet().await;
     assert_eq!(too_slow(&world).await, 1.0);
-}
-
-fn upgrade(path: &str) -> String {
-    format!(
-        "GET {path}?apikey={ANON_OLD}&vsn=1.0.0 HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
 }
 
 #[tokio::test]

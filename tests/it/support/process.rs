@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use std::io::{BufRead, BufReader, Read};
 
 use super::conn::{Answer, ask_admin};
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, sum};
 
 /// `cutover serve`, running.
 pub struct Process {
@@ -72,6 +72,11 @@ impl Process {
 
     pub async fn ask_admin(&self, method: &str, path: &str, body: &str) -> Answer {
         ask_admin(self.admin, method, path, body).await
+    }
+
+    /// The sum over every series of a metric whose labels hold `labels`.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        sum(&self.ask_admin("GET", "/metrics", "").await.text(), name, labels)
     }
 
     pub async fn status(&self) -> serde_json::Value {
