@@ -4,7 +4,7 @@
 //! Every answer is held against what was asked: its own number and size (no two answers are ever mixed up), the side that the
 //! percentage says at that moment, and a body that ends where its framing said. What goes wrong without a fault that was injected, or an
 //! outage of that side at that moment, is unexplained, and fails the soak. So does a write that arrives twice, memory that grows, and
-//! a descriptor or gauge that does not come back when everybody has left.
+//! a descriptor or gauge that does not come back when everybody has left, or a soak in which too little happened to say so.
 //!
 //! CUTOVER_BIN names the program, if it is another than cargo's. `make soak` takes an hour, `make soak QUICK=1` five minutes; SOAK_SECONDS any time, SOAK_RATE so many requests a second in place of half load.
 
@@ -102,7 +102,8 @@ async fn main() {
 
     let quiet = soak.proxy.becomes_quiet().await;
     println!("\nafter everybody has left: {quiet}");
-    let failures = verdict(&soak, &base, &quiet, &samples);
+    let mut failures = verdict(&soak, &base, &quiet, &samples);
+    failures.extend(too_little(&soak.tally, rate, lasts.as_secs()));
     soak.proxy.stops().await;
     for failure in &failures {
         println!("FAILED: {failure}");
@@ -159,6 +160,24 @@ fn verdict(soak: &Soak, base: &Sample, quiet: &Sample, samples: &[Sample]) -> Ve
         fail(true, format!("the proxy said: {line}"));
     }
     failures
+}
+
+/// What has to have happened for the verdict to say anything; a machine with other things to do gets a part of it done.
+fn too_little(tally: &Tally, rate: u64, seconds: u64) -> Vec<String> {
+    let requests = tally.requests();
+    [
+        ("requests", requests, rate * seconds / 4),
+        ("messages", tally.messages(), 1),
+        // About one request in two hundred is failed.
+        ("faults", tally.counted("fault: "), requests / 2_000),
+        // There is one every ten seconds, and an outage every minute, but none at the very end.
+        ("changes", tally.counted("change of the percentage"), (seconds / 20).saturating_sub(1)),
+        ("outages", tally.counted("outage of "), seconds / 120),
+    ]
+    .into_iter()
+    .filter(|(_, count, least)| count < least)
+    .map(|(what, count, least)| format!("{count} {what} show nothing: it takes {least}"))
+    .collect()
 }
 
 fn mean(samples: &[Sample]) -> u64 {

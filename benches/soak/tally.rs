@@ -47,6 +47,16 @@ impl Tally {
         *self.0.counts.lock().unwrap().entry(what.into()).or_default() += 1;
     }
 
+    /// How often anything was counted that begins like this.
+    pub fn counted(&self, begin: &str) -> u64 {
+        let counts = self.0.counts.lock().unwrap();
+        counts.iter().filter(|(what, _)| what.starts_with(begin)).map(|(_, count)| count).sum()
+    }
+
+    pub fn messages(&self) -> u64 {
+        self.0.messages.load(Relaxed)
+    }
+
     /// A side says that it fails this request. `false` when it already did: it comes a second time, and is served.
     pub fn injects(&self, number: u64, fault: Fault) -> bool {
         let is_first = self.0.faults.lock().unwrap().insert(number, fault).is_none();
@@ -104,7 +114,7 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (requests, messages) = (self.requests(), self.0.messages.load(Relaxed));
+        let (requests, messages) = (self.requests(), self.messages());
         let unexplained = self.0.unexplained.lock().unwrap().0;
         write!(f, "{requests} requests, {messages} messages, {unexplained} unexplained")
     }

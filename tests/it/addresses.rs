@@ -152,21 +152,29 @@ async fn a_client_behind_a_trusted_proxy_is_counted_by_its_own_address() {
         .set("trusted_proxies", "[\"127.0.0.1\"]")
         .await;
     let client = |address: &str| world.client().with("x-forwarded-for", address);
-    let statuses = async |addresses: &[&str]| {
+    let statuses = async |addresses: &[String]| {
         let mut statuses = Vec::new();
         for address in addresses {
             statuses.push(client(address).get("/rest/v1/todos").await.status);
         }
         statuses
     };
-    let begun = Instant::now();
-    let one = statuses(&["192.0.2.1", "6.6.6.6, 192.0.2.1", "192.0.2.1:99"]).await;
-    let network = statuses(&["2001:db8::1", "2001:db8:0:0:1::2", "2001:db8::3"]).await;
-    // Where this machine took longer, one was given back.
-    if begun.elapsed() < Duration::from_millis(900) {
-        assert_eq!((one, network), (vec![200, 200, 429], vec![200, 200, 429]));
+    for n in 0..20 {
+        let (host, next) = (format!("192.0.2.{}", 2 * n + 1), format!("192.0.2.{}", 2 * n + 2));
+        let (net, other) = (format!("2001:db8:{n:x}:0"), format!("2001:db8:{n:x}:1"));
+        let begun = Instant::now();
+        let one = statuses(&[host.clone(), format!("6.6.6.6, {host}"), format!("{host}:99")]).await;
+        let network =
+            statuses(&[format!("{net}::1"), format!("{net}:1::2"), format!("{net}::3")]).await;
+        let took = begun.elapsed();
+        assert_eq!(statuses(&[next, format!("{other}::1")]).await, [200, 200]);
+        // Where this machine took longer, one was given back: anew, with others.
+        if took < Duration::from_millis(900) {
+            assert_eq!((one, network), (vec![200, 200, 429], vec![200, 200, 429]));
+            return;
+        }
     }
-    assert_eq!(statuses(&["192.0.2.2", "2001:db8:0:1::1"]).await, [200, 200]);
+    panic!("this machine is too slow to ask six times within a second");
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ async fn trap_19_an_owner_that_is_away_is_502_or_504_in_json_and_nothing_else() 
 
 #[tokio::test]
 async fn trap_16_a_refresh_is_sent_once_whatever_happens() {
-    let world = World::start().set("upstream.timeout", "\"300ms\"").await;
+    let world = World::start().set("upstream.timeout", "\"2s\"").await;
     let refresh = "/auth/v1/token?grant_type=refresh_token";
     // A kept connection, so that there would be something to try again.
     world.client().post(refresh, "{}").await.served_by(Side::Old);

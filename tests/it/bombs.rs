@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::conn::Conn;
 use crate::support::realtime::{Realtime, Said, changes, join, joins};
-use crate::support::websocket::{echoes, realtime};
+use crate::support::websocket::{echoes, realtime, upgrade};
 use crate::support::world::{ANON_OLD, World, token};
 use crate::support::{eventually, within};
 
@@ -204,12 +204,6 @@ async fn a_compressed_list_of_names_is_never_inflated() {
     }
 }
 
-fn upgrade(path: &str) -> String {
-    format!(
-        "GET {path}?apikey={ANON_OLD}&vsn=1.0.0 HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-}
-
 const FUNCTION: &str = "/functions/v1/chat";
 const REALTIME: &str = "/realtime/v1/websocket";
 
@@ -311,6 +305,8 @@ async fn a_message_without_end_is_bounded_by_the_sum_of_its_pieces() {
 async fn a_flood_of_pings_is_answered_in_bounded_room_and_the_others_are_served() {
     let world = World::start().set("realtime.send_timeout", "\"500ms\"").await;
     let _old = Realtime::on(&world.old);
+    let mut socket = realtime(&world).await;
+    joins(&mut socket, &join("changes", &changes("notes"), Some(&token("ada")), "1"), 1).await;
     let conn = opened(&world, REALTIME).await;
     let (_unread, mut flood) = conn.split();
     let ping = [frame_head(0x89, 125), vec![b'p'; 125]].concat().repeat(500);
@@ -324,17 +320,17 @@ async fn a_flood_of_pings_is_answered_in_bounded_room_and_the_others_are_served(
             }
         }
     });
-    let mut longest = std::time::Duration::ZERO;
-    let mut socket = realtime(&world).await;
-    joins(&mut socket, &join("changes", &changes("notes"), Some(&token("ada")), "1"), 1).await;
+    let mut times = Vec::new();
     while !flooding.is_finished() {
         let asked = Instant::now();
         let beat = Said::new("phoenix", "heartbeat", json!({}), "hb").text(1);
         socket.send(beat).await.unwrap();
         within("a heartbeat", socket.next()).await.unwrap().unwrap();
-        longest = longest.max(asked.elapsed());
+        times.push(asked.elapsed());
     }
-    assert!(longest < std::time::Duration::from_secs(2), "{longest:?}");
+    times.sort();
+    assert!(times.len() >= 5, "{times:?}");
+    assert!(times[times.len() / 2] < std::time::Duration::from_secs(1), "{times:?}");
 }
 
 #[tokio::test]

@@ -63,14 +63,8 @@ async fn thousands_of_idle_clients_cost_little_and_slow_nobody() {
     for _ in 0..count {
         crowd.push(within("a connection", Conn::open(proxy.address)).await);
     }
-    let open = async || {
-        let mut conn = Conn::open(proxy.admin).await;
-        conn.send(format!("GET /metrics HTTP/1.1\r\nhost: {}\r\n\r\n", proxy.admin)).await;
-        let page = conn.answer().await.text();
-        let line = page.lines().find(|line| line.starts_with("cutover_client_connections_open "));
-        line.unwrap().rsplit(' ').next().unwrap().parse::<usize>().unwrap()
-    };
-    eventually("all of them open", async || open().await == count + 1).await;
+    let open = async || proxy.metric("cutover_client_connections_open", "").await;
+    eventually("all of them open", async || open().await == (count + 1) as f64).await;
     let (silent, silent_slowest) = asks(&mut other, 200).await;
     let of_silent = memory(proxy.id(), "VmRSS").saturating_sub(before) * 1024 / count as u64;
     // Now each has been served once, and is kept alive.
@@ -86,9 +80,10 @@ async fn thousands_of_idle_clients_cost_little_and_slow_nobody() {
          those that said nothing, {kept:?} ({kept_slowest:?}) beside those that were served"
     );
     assert!(of_silent < MOST && of_kept < MOST, "{of_silent} and {of_kept} bytes each");
-    assert!(silent_slowest.max(kept_slowest) < Duration::from_secs(2));
+    // The slowest is what the machine did at that moment.
+    assert!(silent.max(kept) < Duration::from_millis(500), "{silent:?} and {kept:?}");
     // They leave all at once.
     drop(crowd);
-    eventually("none of them left", async || open().await == 1).await;
+    eventually("none of them left", async || open().await == 1.0).await;
     asks(&mut other, 1).await;
 }

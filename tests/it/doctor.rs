@@ -10,6 +10,7 @@ use cutover::side::Side;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::Nobody;
 use crate::support::conn::Conn;
 use crate::support::tls::{Authority, TlsUpstream};
 use crate::support::upstream::{Seen, Upstream, response};
@@ -362,9 +363,9 @@ async fn a_side_that_is_half_dead_ends_in_bounded_time() {
             Some(conn)
         }
     });
-    let asked = desk.report(&["--timeout", "1", "--only", "rest", "--only", "reach"]);
+    let asked = desk.report(&["--timeout", "3", "--only", "rest", "--only", "reach"]);
     let report = tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
-    report.has("pass", "reach.url new", "answers").has("fail", "rest.exposed new app", "1s").has(
+    report.has("pass", "reach.url new", "answers").has("fail", "rest.exposed new app", "3s").has(
         "pass",
         "rest.table old public.todos",
         "found",
@@ -373,10 +374,9 @@ async fn a_side_that_is_half_dead_ends_in_bounded_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_at_the_address_is_one_line_and_not_a_hundred() {
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("\"http://{}\"", gone.local_addr().unwrap());
-    drop(gone);
-    let report = Desk::with(setup().set("projects.new.url", &url)).await.report(&[]).await;
+    let nobody = Nobody::new();
+    let setup = setup().set("projects.new.url", &nobody.url());
+    let report = Desk::with(setup).await.report(&[]).await;
     report.fails_only("reach.url new").has("skip", "rest.table new", "not asked");
 }
 

@@ -12,42 +12,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::support::frames::{
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, block, frame,
+};
 use crate::support::tls::{Authority, acceptor};
 use crate::support::world::World;
 use crate::support::{Named, eventually, within};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+/// Which no client sends.
 const PUSH_PROMISE: u8 = 5;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 /// `:status: 200` (RFC 7541, appendix A).
 const OK: &[u8] = b"\x88";
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut out = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    out.extend([kind, flags]);
-    out.extend(stream.to_be_bytes());
-    out.extend(payload);
-    out
-}
-
 /// A field that no table has.
 fn field(name: &str, value: &str) -> Vec<u8> {
-    let mut out = vec![0, u8::try_from(name.len()).unwrap()];
-    out.extend(name.as_bytes());
-    out.push(u8::try_from(value.len()).unwrap());
-    out.extend(value.as_bytes());
-    out
+    block(&[(name, value)])
 }
 
 fn goes_away(last: u32, code: u32) -> Vec<u8> {

@@ -51,15 +51,7 @@ async fn guarded(setup: Setup) -> Guarded {
 impl Guarded {
     /// A metric of the process.
     async fn metric(&self, name: &str) -> f64 {
-        let mut conn = Conn::open(self.process.admin).await;
-        conn.send(format!(
-            "GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
-            self.process.admin
-        ))
-        .await;
-        let page = conn.answer().await.text();
-        let line = page.lines().find(|line| line.starts_with(name));
-        line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        self.process.metric(name, "").await
     }
 
     async fn megabytes(&self) -> f64 {

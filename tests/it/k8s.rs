@@ -8,11 +8,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
 use crate::support::conn::Answer;
-use crate::support::eventually;
 use crate::support::kubernetes::{Kubernetes, Mode, NAME, NAMESPACE, TOKEN};
 use crate::support::tls::{Authority, Pair};
 use crate::support::upstream::Upstream;
 use crate::support::world::{Setup, World};
+use crate::support::{Nobody, eventually};
 
 const NUMBER: &str = "V2_ROLLOUT_PERCENTAGE";
 const FORCE: &str = "SUPABASE_ENV";
@@ -28,7 +28,7 @@ fn following(api: &Kubernetes) -> Setup {
         .set("kubernetes.api_url", &format!("{:?}", api.url()))
         .set("kubernetes.token_file", "\"token\"")
         .set("kubernetes.watch_timeout", "\"1s\"")
-        .set("kubernetes.write_timeout", "\"1s\"")
+        .set("kubernetes.write_timeout", "\"5s\"")
         .set("kubernetes.start_timeout", "\"5s\"")
 }
 
@@ -222,7 +222,10 @@ async fn an_abort_while_the_api_is_away_is_held_and_written_when_it_is_back() {
 async fn an_abort_that_the_api_would_not_write_is_written_when_it_does() {
     let api = Kubernetes::start(&[(NUMBER, "100")]).await;
     // One watch is enough for the test: the list behind a failed one would do it by chance.
-    let replica = following(&api).set("kubernetes.watch_timeout", "\"60s\"").await;
+    let replica = following(&api)
+        .set("kubernetes.watch_timeout", "\"60s\"")
+        .set("kubernetes.write_timeout", "\"1s\"")
+        .await;
     api.is_watched_by(1).await;
     all_show(&api, std::slice::from_ref(&replica), 100, Value::Null).await;
     api.is(Mode::ReadOnly);
@@ -289,7 +292,10 @@ async fn a_silent_watch_a_cut_one_and_a_forgotten_revision_lose_no_change() {
     api.sends_bookmarks();
     api.set(NUMBER, "5");
     all_show(&api, &replicas, 5, Value::Null).await;
-    assert!(replicas[0].metric("cutover_kubernetes_last_heard_seconds", "").await < 2.0);
+    eventually("a word of a moment ago", async || {
+        replicas[0].metric("cutover_kubernetes_last_heard_seconds", "").await < 2.0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -526,7 +532,7 @@ async fn wait_returns_when_every_replica_serves_the_change_and_names_who_does_no
         following(&api)
             .set("admin.listen", &format!("{:?}", at(host)))
             .set("kubernetes.peers", &peers)
-            .set("kubernetes.peers_timeout", "\"1s\"")
+            .set("kubernetes.peers_timeout", "\"5s\"")
     };
     let mut replicas = [replica(1).await, replica(2).await, replica(3).await];
     all_show(&api, &replicas, 5, Value::Null).await;
@@ -558,7 +564,7 @@ async fn wait_returns_when_every_replica_serves_the_change_and_names_who_does_no
 
     // One is gone, which an abort says as well, and does all the same.
     replicas[2].begin_stop().await;
-    let (exit, said) = cutover(&replicas[0], &["rollout", "abort", "--wait=1", "--json"]).await;
+    let (exit, said) = cutover(&replicas[0], &["rollout", "abort", "--wait=5", "--json"]).await;
     assert_eq!(exit, 1, "{said}");
     assert!(said.contains(&format!("{} does not answer", at(3))), "{said}");
     assert!(!said.contains(&format!("{} is behind", at(2))), "{said}");
@@ -585,24 +591,22 @@ async fn wait_names_a_replica_that_is_behind() {
 async fn without_a_proxy_the_command_writes_the_configmap_itself() {
     let api = Kubernetes::start(&[(NUMBER, "5")]).await;
     let (old, new) = (Upstream::start(Side::Old).await, Upstream::start(Side::New).await);
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = format!("\"{}\"", nobody.local_addr().unwrap());
-    drop(nobody);
-    let setup =
-        following(&api).set("admin.listen", &free).set("kubernetes.start_timeout", "\"500ms\"");
+    let nobody = Nobody::new();
+    let setup = following(&api).set("admin.listen", &format!("\"{}\"", nobody.address));
     let (folder, _) = setup.write(&old, &new);
-    let run = async |arguments: &[&str]| {
+    let run = async |arguments: &[&str], start_timeout: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
         command.args(arguments).env_clear().current_dir(folder.path());
+        command.env("CUTOVER_KUBERNETES__START_TIMEOUT", start_timeout);
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
     };
-    let (exit, said) = run(&["rollout", "set", "10", "--reason", "x"]).await;
+    let (exit, said) = run(&["rollout", "set", "10", "--reason", "x"], "5s").await;
     assert_eq!((exit, api.data(NUMBER).as_deref()), (0, Some("10")), "{said}");
     // Nothing is held in the memory of a command that ends.
     api.is(Mode::Away);
-    let (exit, said) = run(&["rollout", "abort"]).await;
+    let (exit, said) = run(&["rollout", "abort"], "500ms").await;
     assert_eq!(exit, 3, "{said}");
     assert!(said.contains("CUTA503") && !said.contains("memory of this process"), "{said}");
 }

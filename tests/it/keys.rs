@@ -90,6 +90,8 @@ async fn a_second_credential_behind_the_first_does_not_slip_through() {
         world.client().get(&format!("/rest/v1/todos?apikey={ANON_OLD}&apikey=stranger")).await;
     if answer.status == 200 {
         assert!(!world.side(answer.side()).last().target().contains("stranger"));
+    } else {
+        assert!((400..500).contains(&answer.status), "{answer:?}");
     }
 }
 

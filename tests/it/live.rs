@@ -6,28 +6,14 @@ use tokio::sync::watch;
 use crate::support::conn::Conn;
 use crate::support::eventually;
 use crate::support::process::Process;
-use crate::support::upstream::{Upstream, usual};
+use crate::support::upstream::Upstream;
 use crate::support::world::{ANON_OLD, World};
-
-fn holds(upstream: &Upstream, side: Side) -> watch::Sender<bool> {
-    let (release, held) = watch::channel(false);
-    upstream.does(move |seen, mut conn| {
-        let mut held = held.clone();
-        async move {
-            conn.request_body(&seen.head).await;
-            held.wait_for(|go| *go).await.ok()?;
-            conn.send(usual(side)).await;
-            Some(conn)
-        }
-    });
-    release
-}
 
 #[tokio::test]
 async fn requests_in_flight_finish_where_they_began() {
     let world = World::start().await;
     let user = world.as_user("ada");
-    let release = holds(&world.old, Side::Old);
+    let release = world.old.holds();
     let mut waiting = Vec::new();
     for _ in 0..10 {
         let mut conn = Conn::open(world.address).await;

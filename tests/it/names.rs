@@ -208,6 +208,8 @@ async fn where_all_addresses_hang_it_is_502_in_the_connect_timeout() {
     // The addresses are doubted: the next one asks again, and finds the one that is well.
     let well = Faulty::start_on(Side::New, SocketAddr::new(HERE, port));
     server.says(Says::These(vec![HERE]));
+    // Which may take its time.
+    world.change("upstream.connect_timeout", "\"10s\"").await;
     reaches(&world, &well).await;
 }
 
@@ -227,11 +229,15 @@ async fn a_name_server_that_is_away_is_not_noticed_where_addresses_are_known() {
             server.asked() > asked
         })
         .await;
+        let begun = Instant::now();
         for _ in 0..10 {
             well.hangs_up().await;
             reaches(&world, &well).await;
         }
-        assert!(server.asked() <= asked + 12, "{away:?}: {} questions", server.asked() - asked);
+        // One that failed is asked again after a second.
+        if begun.elapsed() < Duration::from_millis(900) {
+            assert!(server.asked() <= asked + 2, "{away:?}: {} questions", server.asked() - asked);
+        }
     }
     server.says(Says::Unknown);
 }

@@ -335,14 +335,22 @@ async fn the_client_is_told_to_continue_when_the_side_says_so() {
             Some(conn)
         }
     });
-    let mut conn = world.raw().await;
-    let begun = std::time::Instant::now();
-    conn.send(expecting(5)).await;
-    assert_eq!(conn.answer_head().await.start, "HTTP/1.1 100 Continue");
-    assert!(said.load(SeqCst), "not before the side's word");
-    assert!(begun.elapsed() < Duration::from_millis(900), "on the side's word, not after the wait");
-    conn.send("hello").await;
-    conn.answer().await.served_by(Side::Old);
+    for _ in 0..5 {
+        said.store(false, SeqCst);
+        let mut conn = world.raw().await;
+        let begun = std::time::Instant::now();
+        conn.send(expecting(5)).await;
+        assert_eq!(conn.answer_head().await.start, "HTTP/1.1 100 Continue");
+        let (has_said, took) = (said.load(SeqCst), begun.elapsed());
+        conn.send("hello").await;
+        conn.answer().await.served_by(Side::Old);
+        // The wait of a second says it, too, where this machine stood still.
+        if took < Duration::from_millis(900) {
+            assert!(has_said, "not before the side's word");
+            return;
+        }
+    }
+    panic!("five times not on the side's word, but after the wait");
 }
 
 #[tokio::test]
@@ -368,20 +376,23 @@ async fn an_early_refusal_reaches_a_client_that_waits_with_its_body() {
                 Some(conn)
             }
         });
-        let mut conn = world.raw().await;
-        conn.send(expecting(5_000_000)).await;
-        let answer = conn.answer().await;
-        assert_eq!(answer.head.start, format!("HTTP/1.1 {status}"), "without 100, without body");
-        assert_eq!(answer.text(), "no");
-        // What the client does next is its choice, so where the next request begins is not known.
-        assert!(conn.is_closed().await);
-        let other = world.client();
-        let next = other.get("/storage/v1/object/b/a");
-        let answer = tokio::time::timeout(Duration::from_millis(700), next).await;
-        assert_eq!(
-            answer.expect("the next request waited").head.start,
-            format!("HTTP/1.1 {status}")
-        );
+        // The quickest of three: one that waits for the body does so for a second each time.
+        let mut quickest = Duration::MAX;
+        for _ in 0..3 {
+            world.old.hangs_up().await;
+            let mut conn = world.raw().await;
+            conn.send(expecting(5_000_000)).await;
+            let answer = conn.answer().await;
+            assert_eq!(answer.head.start, format!("HTTP/1.1 {status}"), "without 100 and body");
+            assert_eq!(answer.text(), "no");
+            // What the client does next is its choice, so where the next request begins is not known.
+            assert!(conn.is_closed().await);
+            let begun = std::time::Instant::now();
+            let answer = world.client().get("/storage/v1/object/b/a").await;
+            assert_eq!(answer.head.start, format!("HTTP/1.1 {status}"));
+            quickest = quickest.min(begun.elapsed());
+        }
+        assert!(quickest < Duration::from_millis(700), "the next request waited: {quickest:?}");
     }
 }
 

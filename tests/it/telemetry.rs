@@ -1,7 +1,6 @@
 //! Traces and metrics over OTLP: what a collector gets, and that a bad one is nobody's problem but its own.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use cutover::side::Side;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -12,13 +11,13 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::collector::{Collector, Mood, attribute};
-use crate::support::eventually;
 use crate::support::kubernetes::{Kubernetes, NAME, NAMESPACE, TOKEN};
 use crate::support::realtime::{Realtime, changes, join, joins};
 use crate::support::tls::{Authority, acceptor};
 use crate::support::upstream::{Seen, response};
 use crate::support::websocket::open_with;
 use crate::support::world::{ANON_OLD, Setup, World, token};
+use crate::support::{eventually, within};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -308,6 +307,7 @@ async fn a_collector_that_hangs_costs_spans_and_no_request() {
     let mut world = traced(&collector, "http/protobuf")
         .set("telemetry.queue", "2")
         .set("telemetry.timeout", "\"3s\"")
+        .set("drain_timeout", "\"1m\"")
         .await;
     let user = world.as_user("ada");
     user.get("/rest/v1/todos").await.served_by(Side::Old);
@@ -320,8 +320,7 @@ async fn a_collector_that_hangs_costs_spans_and_no_request() {
     // Two of the twenty wait; each has two spans.
     eventually("the others to be counted", async || dropped().await == 36.0).await;
     assert_eq!(collector.spans().len(), 0);
-    let took = world.begin_stop().await;
-    assert!(took < Duration::from_secs(6), "a stop does not wait for it: {took:?}");
+    within("the stop, which does not wait for it", world.begin_stop()).await;
 }
 
 /// As when the collector's machine is gone without a word: the connection is there, and nobody behind it.
@@ -369,9 +368,11 @@ async fn a_collector_that_is_away_busy_or_refuses_is_counted_and_nothing_else() 
                 world.metric("cutover_telemetry_exports_total", failed).await >= 1.0
             })
             .await;
-            let lost = world.metric("cutover_telemetry_dropped_total", "reason=\"export\"").await;
-            let gives_up = mood == Some(Mood::Refuses);
-            assert_eq!(lost, if gives_up { 2.0 } else { 0.0 }, "{mood:?} over {protocol}");
+            let lost = if mood == Some(Mood::Refuses) { 2.0 } else { 0.0 };
+            eventually(&format!("{lost} lost with {mood:?} over {protocol}"), async || {
+                world.metric("cutover_telemetry_dropped_total", "reason=\"export\"").await == lost
+            })
+            .await;
             world.as_user("ada").get("/rest/v1/todos").await.served_by(Side::Old);
         }
     }

@@ -1,12 +1,24 @@
 //! TLS and HTTP/2, towards clients and upstreams.
 
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
 use bytes::Bytes;
 use cutover::side::Side;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::Version;
 use http_body_util::{BodyExt as _, Full};
+#[cfg(target_os = "linux")]
+use notify::{
+    EventKind, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::conn::Conn;
@@ -53,11 +65,41 @@ async fn a_new_certificate_is_used_for_new_handshakes_and_old_connections_live_o
     eventually("the new certificate", async || certificate().await.0 != first).await;
     kept.send(world.client().says("GET", "/rest/v1/todos", None)).await;
     kept.answer().await.served_by(Side::Old);
-    // Half a certificate changes nothing.
-    let (second, _) = certificate().await;
-    fs::write(world.folder.path().join("tls.crt"), "-----BEGIN CERTIFICATE-----\nMIIB").unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
-    assert!(certificate().await.0 == second);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn half_a_certificate_changes_nothing() {
+    let authority = Authority::new();
+    let world = authority.world().await;
+    let certificate = async || {
+        let address = world.tls_address.unwrap();
+        let stream = authority.connect(address, "localhost", &["http/1.1"]).await;
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let whole = certificate().await;
+    // Beside it first: from its first moment at this path it is half of one.
+    let (beside, path) = (world.folder.path().join("half"), world.folder.path().join("tls.crt"));
+    fs::write(&beside, "-----BEGIN CERTIFICATE-----\nMIIB").unwrap();
+    fs::rename(&beside, &path).unwrap();
+    let (looks, _watcher) = opened(&path);
+    // Once to see that it is another one, once to read it, and once more when that has come to nothing.
+    eventually("looks at it", async || looks.load(SeqCst) >= 3).await;
+    assert!(certificate().await == whole);
+}
+
+/// How often a file is opened from now on, for as long as the watcher is held.
+#[cfg(target_os = "linux")]
+fn opened(path: &Path) -> (Arc<AtomicUsize>, impl Sized) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&count);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        counting.fetch_add(usize::from(event.unwrap().kind == opened), SeqCst);
+    })
+    .unwrap();
+    watcher.watch(path, RecursiveMode::NonRecursive).unwrap();
+    (count, watcher)
 }
 
 #[tokio::test]

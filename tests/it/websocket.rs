@@ -1,5 +1,7 @@
 //! WebSockets of functions, tunnelled byte for byte.
 
+use std::time::{Duration, Instant};
+
 use cutover::side::Side;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -7,7 +9,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::conn::Conn;
 use crate::support::upstream::response;
-use crate::support::websocket::{accept, close_code, echoes, function, open};
+use crate::support::websocket::{accept, close_code, echoes, function, open, upgrade};
 use crate::support::world::{ANON_NEW, ANON_OLD, World, token};
 use crate::support::{eventually, within};
 
@@ -32,12 +34,17 @@ async fn messages_pass_both_ways_whatever_their_kind_and_size() {
     assert_eq!(seen.target(), format!("/functions/v1/chat?apikey={ANON_OLD}&vsn=1.0.0"));
     assert_eq!(seen.header("connection").map(str::to_ascii_lowercase).as_deref(), Some("upgrade"));
     assert_eq!(world.metric("cutover_websockets_open", "old").await, 1.0);
-    let close = CloseFrame { code: 4001.into(), reason: "bye".into() };
-    socket.close(Some(close)).await.unwrap();
-    let begun = std::time::Instant::now();
-    while within("the end", socket.next()).await.is_some() {}
-    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "the server's end closes first");
-    eventually("the side's end", async || world.old.gone() == 1).await;
+    // The quickest of three: where the server's end does not close first, each waits for two seconds.
+    let mut quickest = Duration::MAX;
+    for mut socket in [socket, function(&world).await, function(&world).await] {
+        let close = CloseFrame { code: 4001.into(), reason: "bye".into() };
+        socket.close(Some(close)).await.unwrap();
+        let begun = Instant::now();
+        while within("the end", socket.next()).await.is_some() {}
+        quickest = quickest.min(begun.elapsed());
+    }
+    assert!(quickest < Duration::from_secs(1), "the server's end closes first: {quickest:?}");
+    eventually("the side's end", async || world.old.gone() == 3).await;
     world.is_quiet().await;
     assert_eq!(world.metric("cutover_upstream_connections_open", "").await, 0.0);
 }
@@ -93,18 +100,14 @@ async fn a_refused_handshake_is_a_plain_response() {
     world.is_quiet().await;
 }
 
-fn upgrade() -> String {
-    format!(
-        "GET /functions/v1/chat?apikey={ANON_OLD} HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-}
+const FUNCTION: &str = "/functions/v1/chat";
 
 #[tokio::test]
 async fn what_is_sent_behind_a_refused_upgrade_is_never_part_of_it() {
     let world = World::start().await;
     world.old.answers(|_| response("401 Unauthorized", "", "no"));
     let mut conn = world.raw().await;
-    conn.send(upgrade() + &world.client().says("GET", "/pg/secret", None)).await;
+    conn.send(upgrade(FUNCTION) + &world.client().says("GET", "/pg/secret", None)).await;
     assert_eq!(conn.answer().await.status, 401);
     conn.answer().await.refused(404, "CUT404");
     assert_eq!(world.old.count(), 1, "a request behind it is looked at like any other");
@@ -118,7 +121,7 @@ async fn frames_that_do_not_wait_for_the_101_arrive_whole() {
         let mut conn = world.raw().await;
         // A masked text frame with a line end in it, which no HTTP head may have.
         let frame = [0x81, 0x83, 0, 0, 0, 0, b'a', b'\n', b'b'];
-        conn.send([upgrade().as_bytes(), &frame].concat()).await;
+        conn.send([upgrade(FUNCTION).as_bytes(), &frame].concat()).await;
         assert!(conn.answer_head().await.start.contains("101"));
         assert_eq!(conn.take(5).await, [0x81, 3, b'a', b'\n', b'b']);
     }
@@ -128,12 +131,12 @@ async fn frames_that_do_not_wait_for_the_101_arrive_whole() {
 async fn an_upgrade_to_anything_else_is_no_upgrade() {
     let world = World::start().await;
     let mut conn = world.raw().await;
-    conn.send(upgrade().replace("upgrade: websocket", "upgrade: h2c")).await;
+    conn.send(upgrade(FUNCTION).replace("upgrade: websocket", "upgrade: h2c")).await;
     conn.answer().await.served_by(Side::Old);
     assert_eq!(world.old.last().header("upgrade"), None);
     // Nor is one on a route without sockets.
     let mut conn = world.raw().await;
-    conn.send(upgrade().replace("/functions/v1/chat", "/rest/v1/todos")).await;
+    conn.send(upgrade("/rest/v1/todos")).await;
     conn.answer().await.served_by(Side::Old);
     assert_eq!(world.old.last().header("upgrade"), None);
 }
@@ -182,11 +185,11 @@ async fn a_stalled_client_does_not_make_the_proxy_collect() {
         }
     });
     let mut conn: Conn = world.raw().await;
-    conn.send(upgrade()).await;
+    conn.send(upgrade(FUNCTION)).await;
     conn.answer_head().await;
     let mut last = 0;
     eventually("a stall", async || {
-        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
         let now = *told.borrow();
         let stands = now > 0 && now == last;
         last = now;
@@ -208,7 +211,7 @@ async fn a_tester_keeps_its_socket_through_changes_that_do_not_concern_it() {
         crate::support::world::OVERRIDE_TOKEN,
         token("ada")
     );
-    conn.send(upgrade().replace("\r\n\r\n", &format!("\r\n{asks}"))).await;
+    conn.send(upgrade(FUNCTION).replace("\r\n\r\n", &format!("\r\n{asks}"))).await;
     assert!(conn.answer_head().await.start.contains("101"));
     assert_eq!(world.new.count(), 1);
     world.change("rollout.percentage", "50").await;

@@ -56,7 +56,7 @@ const byFile = (percentage, rename) => measured(percentage, async (change) => {
   return until(`${percentage} % from the file`, async () => {
     const now = await proxy.rollout();
     return now.percentage === change.percentage && now.epoch;
-  }, { everyMs: 1, seconds: 5 });
+  }, { everyMs: 1 });
 });
 
 const byAdmin = (percentage) => measured(percentage, async () => {
@@ -82,12 +82,12 @@ async function garbage([what, spoil], rename) {
   const before = await proxy.rollout();
   const refused = await refusals();
   proxy.editFile(spoil, { rename });
-  await until(`a report of ${what}`, async () => (await refusals()) > refused, { everyMs: 2, seconds: 5 });
+  await until(`a report of ${what}`, async () => (await refusals()) > refused, { everyMs: 2 });
   assert.notEqual((await faultsTold()).length, 0, `status does not tell of ${what}`);
   const now = await proxy.rollout();
   assert.deepEqual([now.percentage, now.epoch, now.etag], [before.percentage, before.epoch, before.etag], what);
   proxy.editFile(() => good, { rename });
-  await until('the fault to be over', async () => !(await faultsTold()).length, { everyMs: 2, seconds: 5 });
+  await until('the fault to be over', async () => !(await faultsTold()).length, { everyMs: 2 });
 }
 
 test(`${ROUNDS} changes by file, ${ROUNDS} through the admin API, ${ROUNDS} garbage writes, ${USERS} users`, { timeout: 180_000 }, async (t) => {

@@ -18,7 +18,8 @@ import { answers, until } from '../lib/until.mjs';
 const processes = new Processes();
 after(() => processes.stop());
 
-const LIMITS = '[limits]\nheader_timeout = "500ms"\nbody_idle_timeout = "500ms"\nidle_timeout = "500ms"\n';
+// Longer than this process stands still between two of its writes. Only cases that wait for an end wait for it.
+const LIMITS = '[limits]\nheader_timeout = "3s"\nbody_idle_timeout = "3s"\nidle_timeout = "3s"\n';
 
 /** A proxy whose OLD is at this address. */
 const before = (name, url) => startCutover(processes, { old: { ...stack.old, url }, new: stack.new }, { name, sections: LIMITS });

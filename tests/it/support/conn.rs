@@ -233,7 +233,6 @@ impl Conn {
     }
 
     /// The same; `None` when the other end closes first.
-    #[allow(dead_code, reason = "benches/soak speaks with it too, and it alone asks this")]
     pub async fn try_answer_to(&mut self, method: &str) -> Option<Answer> {
         let head = self.head().await?;
         Some(self.answer_behind(head, method).await)

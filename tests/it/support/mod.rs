@@ -17,7 +17,30 @@ pub mod websocket;
 pub mod world;
 
 use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+/// An address at which nobody listens, and nobody can as long as this is held: a port that was given back is another's a moment later.
+pub struct Nobody {
+    _socket: Socket,
+    pub address: SocketAddr,
+}
+
+impl Nobody {
+    pub fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        Self { _socket: socket, address }
+    }
+
+    /// Its URL, as a TOML value.
+    pub fn url(&self) -> String {
+        format!("\"http://{}\"", self.address)
+    }
+}
 
 /// How long anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -4,17 +4,20 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use std::io::{BufRead, BufReader, Read};
 
 use super::conn::{Answer, ask_admin};
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, sum};
 
 /// `cutover serve`, running.
 pub struct Process {
     child: Child,
     output: Arc<Mutex<String>>,
+    /// Those who read what it writes, until its end.
+    readers: Vec<JoinHandle<()>>,
     pub address: SocketAddr,
     pub admin: SocketAddr,
 }
@@ -30,10 +33,8 @@ impl Process {
         let mut child = command.spawn().unwrap();
         let output = Arc::new(Mutex::new(String::new()));
         // Standard output may be something else.
-        if let Some(stdout) = child.stdout.take() {
-            collect(stdout, &output);
-        }
-        collect(child.stderr.take().unwrap(), &output);
+        let mut readers = vec![collect(child.stderr.take().unwrap(), &output)];
+        readers.extend(child.stdout.take().map(|stdout| collect(stdout, &output)));
         let address = |text: &str, key: &str| -> Option<SocketAddr> {
             let line = text.lines().find(|line| line.contains("\"serving\""))?;
             serde_json::from_str::<serde_json::Value>(line).ok()?.get(key)?.as_str()?.parse().ok()
@@ -41,7 +42,7 @@ impl Process {
         let of = |key: &str| address(&output.lock().unwrap(), key);
         eventually("the line that says where it listens", async || of("listen").is_some()).await;
         let (address, admin) = (of("listen").unwrap(), of("admin").unwrap());
-        Self { child, output, address, admin }
+        Self { child, output, readers, address, admin }
     }
 
     /// Its number in the system.
@@ -73,6 +74,11 @@ impl Process {
         ask_admin(self.admin, method, path, body).await
     }
 
+    /// The sum over every series of a metric whose labels hold `labels`.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        sum(&self.ask_admin("GET", "/metrics", "").await.text(), name, labels)
+    }
+
     pub async fn status(&self) -> serde_json::Value {
         self.ask_admin("GET", "/status", "").await.json()
     }
@@ -82,9 +88,14 @@ impl Process {
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 
+    /// Waits for its end, and for the last that it said.
     pub async fn ends(&mut self) -> ExitStatus {
         eventually("the end of the process", async || self.child.try_wait().unwrap().is_some())
             .await;
+        eventually("the end of its output", async || {
+            self.readers.iter().all(JoinHandle::is_finished)
+        })
+        .await;
         self.child.wait().unwrap()
     }
 }
@@ -123,7 +134,7 @@ impl Drop for Process {
     }
 }
 
-fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) {
+fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) -> JoinHandle<()> {
     let output = Arc::clone(output);
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
@@ -131,5 +142,5 @@ fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) {
             output.push_str(&line);
             output.push('\n');
         }
-    });
+    })
 }

@@ -117,6 +117,21 @@ impl Upstream {
         *self.inner.script.lock().unwrap() = Script::Raw(raw);
     }
 
+    /// From now on: reads whole requests, and answers as usual when the sender says true.
+    pub fn holds(&self) -> watch::Sender<bool> {
+        let ((release, held), side) = (watch::channel(false), self.inner.side);
+        self.does(move |seen, mut conn| {
+            let mut held = held.clone();
+            async move {
+                conn.request_body(&seen.head).await;
+                held.wait_for(|go| *go).await.ok()?;
+                conn.send(usual(side)).await;
+                Some(conn)
+            }
+        });
+        release
+    }
+
     /// From now on: every request body breaks off, which is noted as a client gone.
     pub fn expects_cut_bodies(&self) {
         let gone = self.notes_gone();

@@ -34,6 +34,13 @@ pub async fn open_with(
     within("a WebSocket", connecting).await.map(|(socket, _)| socket)
 }
 
+/// A handshake byte by byte, of a client with old's key.
+pub fn upgrade(path: &str) -> String {
+    format!(
+        "GET {path}?apikey={ANON_OLD}&vsn=1.0.0 HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
 /// The realtime socket of a client with old's key.
 pub async fn realtime(world: &World) -> Socket {
     let path = format!("/realtime/v1/websocket?apikey={ANON_OLD}&vsn=1.0.0");
