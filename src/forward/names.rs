@@ -364,7 +364,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_heard_is_as_old_as_its_question() {
-        let (answer, answers) = std::sync::mpsc::channel();
+        let (answer, answers) = mpsc::channel();
         let answers = Mutex::new(answers);
         let names = Names::new(Resolver::new(move |_| Ok(answers.lock().unwrap().recv().unwrap())));
         answer.send(addresses(&["::1"])).unwrap();
