@@ -80,6 +80,8 @@ pub struct Wire {
     /// When the head was complete of the request that begins next.
     head_at: Cell<Option<Instant>>,
     in_flight: Cell<u32>,
+    /// A stream was taken whose request has not begun yet.
+    opening: Cell<bool>,
     /// Answers of which more is here than the client takes.
     unread: Cell<u32>,
     /// Changes whenever the client takes something.
@@ -111,6 +113,7 @@ impl Wire {
             active: Cell::new(opened),
             head_at: Cell::new(None),
             in_flight: Cell::new(0),
+            opening: Cell::new(false),
             unread: Cell::new(0),
             taken: Cell::new(0),
             stands: Cell::new(None),
@@ -131,8 +134,13 @@ impl Wire {
         }
     }
 
-    /// A head is complete.
+    /// A head is complete. If the connection was overdue it no longer is: the head was here before it was ended, and what is said of its
+    /// answer is to be said anew. Of the proxy's own end the next look says again what is so.
     pub(super) fn head_ends(&self) {
+        if self.told.get() == Told::Overdue {
+            self.told.set(Told::Nothing);
+            self.too_slow.set(TooSlow::No);
+        }
         let now = Instant::now();
         self.owes_no_head(now);
         self.head_at.set(Some(now));
@@ -171,6 +179,7 @@ impl Wire {
 
     /// A request begins; answers when its head was complete.
     pub fn request_begins(&self) -> Instant {
+        self.opening.set(false);
         self.in_flight.set(self.in_flight.get() + 1);
         self.head_at.take().unwrap_or_else(Instant::now)
     }
@@ -238,6 +247,18 @@ impl Wire {
     /// The same, if no request counts it: each was over when its last bytes had been handed on.
     pub fn was_too_slow_unseen(&self) -> bool {
         self.too_slow.get() == TooSlow::Yes && self.in_flight.get() == 0
+    }
+
+    /// An HTTP/2 connection has taken a stream: its request begins when its task runs.
+    pub(super) fn stream_opens(&self) {
+        self.opening.set(true);
+    }
+
+    /// Whether an HTTP/2 connection that is overdue may end now: nothing is under way on it, and nothing was for so long, in which the last
+    /// answer could go. Or the client does not read, and would not see what is under way.
+    pub(super) fn may_end(&self, rest: Duration) -> bool {
+        let is_at_rest = self.in_flight.get() == 0 && !self.opening.get();
+        self.too_slow.get() != TooSlow::No || is_at_rest && self.active.get().elapsed() >= rest
     }
 
     /// What the watchdog has said. The task is woken when it says more.
@@ -375,16 +396,24 @@ impl Watchdog {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::convert::Infallible;
+
+    use http::Response;
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
     use super::*;
     use crate::accept::addresses::Pace;
+    use crate::accept::connection::{Terms, serve_plain};
+    use crate::http1::stream::Stream;
 
     const HEADER: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(75);
     const SEND: Duration = Duration::from_secs(60);
 
-    fn wire() -> Wire {
-        let limits = Limits {
+    pub(in crate::accept) fn limits() -> Limits {
+        Limits {
             connections: 1,
             connections_per_address: 0,
             pace: Pace { per_second: 0, burst: 0 },
@@ -398,8 +427,11 @@ mod tests {
             http2_streams: 1,
             http2_resets: 2,
             http2_frames: 10,
-        };
-        Wire::new(&limits)
+        }
+    }
+
+    fn wire() -> Wire {
+        Wire::new(&limits())
     }
 
     async fn after(seconds: u64) -> Instant {
@@ -483,7 +515,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_watchdog_says_what_is_so_and_never_takes_it_back() {
+    async fn the_watchdog_says_what_is_so_until_a_head_belies_it() {
         let (dog, wire) = (Watchdog::default(), Rc::new(wire()));
         dog.watch(&wire);
         assert_eq!(dog.look(Instant::now(), Stage::Serving), LONGEST_STEP);
@@ -494,12 +526,49 @@ mod tests {
         assert_eq!(wire.told(), Told::Stop);
         dog.look(after(10).await, Stage::Stopping);
         assert_eq!(wire.told(), Told::Overdue);
+        dog.look(Instant::now(), Stage::Serving);
+        assert_eq!(wire.told(), Told::Overdue, "nothing else takes it back");
         wire.head_ends();
+        assert_eq!(
+            wire.told(),
+            Told::Nothing,
+            "its request is served, and its answer has its own time"
+        );
         dog.look(Instant::now(), Stage::Stopping);
-        assert_eq!(wire.told(), Told::Overdue);
+        assert_eq!(wire.told(), Told::Stop);
         drop(wire);
         dog.look(Instant::now(), Stage::Stopping);
         assert!(dog.wires.borrow().is_empty(), "who is gone is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_meets_the_end_of_its_connection_gets_its_whole_answer() {
+        const LENGTH: usize = 100_000;
+        let (wire, (mut client, io)) = (Rc::new(wire()), duplex(64));
+        let service = tower::service_fn(|_request| async {
+            Ok::<_, Infallible>(Response::new(Full::from("x".repeat(LENGTH))))
+        });
+        let terms = Terms { limits: limits(), refused: None };
+        let serving = serve_plain(Stream::Memory(io), Rc::clone(&wire), terms, service);
+        let asking = async {
+            for told in [Told::Nothing, Told::Overdue] {
+                // In one go: the connection's task finds both.
+                client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+                wire.tell(told);
+                let mut answer = Vec::new();
+                while answer.iter().filter(|byte| **byte == b'x').count() < LENGTH {
+                    assert!(
+                        client.read_buf(&mut answer).await.is_ok_and(|read| read > 0),
+                        "{told:?}"
+                    );
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = asking => {}
+            () = serving => panic!("it ended"),
+        }
     }
 
     #[tokio::test(start_paused = true)]

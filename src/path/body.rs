@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -131,6 +131,21 @@ pub enum Source {
     Side(ResponseBody),
     /// A side; these bytes were already read of it.
     Begun(Bytes, ResponseBody),
+}
+
+impl Source {
+    /// The same for HEAD: the length that GET would have been told, and nothing of the body. A side leaves its body out by itself; of ours
+    /// nobody further down would over HTTP/2, where a client resets a stream with one (RFC 9113 8.1.1).
+    #[must_use]
+    pub fn for_head(self, headers: &mut HeaderMap) -> Self {
+        match self {
+            Self::Own(bytes) if !bytes.is_empty() => {
+                headers.entry(header::CONTENT_LENGTH).or_insert_with(|| bytes.len().into());
+                Self::Own(Bytes::new())
+            }
+            other => other,
+        }
+    }
 }
 
 /// The body of an answer.

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -47,14 +47,18 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        Caught(Box::pin(self.inner.call(request)))
+        let is_head = request.method() == Method::HEAD;
+        Caught { answering: Box::pin(self.inner.call(request)), is_head }
     }
 }
 
 /// An answer to come, whatever happens to the one who makes it. In memory of its own, so that a connection that waits for a request does
 /// not hold the room for one.
 #[derive(Debug)]
-pub struct Caught<F>(Pin<Box<F>>);
+pub struct Caught<F> {
+    answering: Pin<Box<F>>,
+    is_head: bool,
+}
 
 impl<F> Future for Caught<F>
 where
@@ -63,16 +67,17 @@ where
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let answering = self.0.as_mut();
+        let is_head = self.is_head;
+        let answering = self.answering.as_mut();
         match catch_unwind(AssertUnwindSafe(|| answering.poll(cx))) {
             Ok(answer) => answer,
             // It is never polled again.
-            Err(panic) => Poll::Ready(Ok(answer_for(&*panic))),
+            Err(panic) => Poll::Ready(Ok(answer_for(&*panic, is_head))),
         }
     }
 }
 
-fn answer_for(panic: &(dyn Any + Send)) -> Response<AnswerBody> {
+fn answer_for(panic: &(dyn Any + Send), is_head: bool) -> Response<AnswerBody> {
     let what = panic
         .downcast_ref::<&str>()
         .copied()
@@ -81,8 +86,10 @@ fn answer_for(panic: &(dyn Any + Send)) -> Response<AnswerBody> {
         panic = what.unwrap_or("?"),
         "a request panicked; this is a defect of cutover, please report it"
     );
-    let (parts, body) = Refusal::of(ErrorCode::Panic).response();
-    Response::from_parts(parts, AnswerBody::new(Source::Own(body), None))
+    let (mut parts, body) = Refusal::of(ErrorCode::Panic).response();
+    let source = Source::Own(body);
+    let source = if is_head { source.for_head(&mut parts.headers) } else { source };
+    Response::from_parts(parts, AnswerBody::new(source, None))
 }
 
 #[cfg(test)]
@@ -108,5 +115,10 @@ mod tests {
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(answer.headers()["content-type"], "application/json; charset=utf-8");
         assert_eq!(ask("/").await.unwrap().status(), StatusCode::OK, "the next one goes on");
+        let length = http_body::Body::size_hint(answer.body()).exact().unwrap();
+        let answer =
+            service.clone().oneshot(Request::head("/panic").body(()).unwrap()).await.unwrap();
+        assert!(http_body::Body::is_end_stream(answer.body()), "HEAD");
+        assert_eq!(answer.headers()["content-length"], length.to_string());
     }
 }

@@ -185,6 +185,8 @@ pub async fn handle(
     };
     path.restore_common(&mut parts);
     path.record.finished.status = parts.status.as_u16();
+    let is_head = path.about.method == Method::HEAD;
+    let source = if is_head { source.for_head(&mut parts.headers) } else { source };
     Ok(Response::from_parts(parts, AnswerBody::new(source, Some(path.record))))
 }
 

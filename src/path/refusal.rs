@@ -58,7 +58,7 @@ impl Refusal {
         (self.code.code(), message)
     }
 
-    /// The answer: JSON in PostgREST's shape, also for HEAD (whose body is not sent), and never an empty 404, which clients
+    /// The answer: JSON in PostgREST's shape, also for HEAD (see [`super::body::Source::for_head`]), and never an empty 404, which clients
     /// read as success (trap 44).
     #[must_use]
     pub fn response(&self) -> (http::response::Parts, Bytes) {

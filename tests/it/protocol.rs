@@ -9,11 +9,13 @@ use bytes::Bytes;
 use cutover::side::Side;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http_body_util::{BodyExt as _, Full};
+use http::Request;
+use http_body_util::{BodyExt as _, Empty, Full};
 
 use crate::support::conn::Conn;
+use crate::support::frames::{self, END_HEADERS, END_STREAM, Frames, HEADERS, frame};
 use crate::support::upstream::{response, usual};
-use crate::support::world::{ANON_OLD, World};
+use crate::support::world::{ANON_OLD, OVERRIDE_TOKEN, World};
 use crate::support::{http2, within};
 
 #[tokio::test]
@@ -97,6 +99,55 @@ async fn head_keeps_its_length_and_count_and_has_no_body() {
         assert_eq!(answer.status, 206);
         assert_eq!(answer.header("content-range"), Some("0-9/42"));
         assert_eq!(answer.header("content-length"), Some("10"));
+    }
+}
+
+/// Libraries reset a stream with a body where there must be none (RFC 9113 8.1.1), and their users never hear why they were refused.
+#[tokio::test]
+async fn a_head_that_the_proxy_answers_itself_has_no_body_over_http2() {
+    let world = World::start().set("projects.new.url", "\"http://127.0.0.1:1\"").await;
+    world
+        .old
+        .answers(|_| response("503 Service Unavailable", "content-type: text/html\r\n", "<p>"));
+    let (user, to_new) = (("apikey", ANON_OLD), ("x-cutover-side", "new"));
+    let may = ("x-cutover-override-token", OVERRIDE_TOKEN);
+    let refusals = [
+        ("/rest/v1/todos", vec![("apikey", "nobody's")], 401),
+        ("/nowhere", vec![user], 404),
+        ("/rest/v1/todos", vec![user, to_new, may], 502),
+        // What the side says is not the service's own, and replaced.
+        ("/auth/v1/user", vec![user], 502),
+    ];
+    let mut sender = http2::open(&world).await;
+    let mut frames = Frames::open(world.address, &[]).await;
+    for (stream, (path, fields, status)) in (1..).step_by(2).zip(refusals) {
+        let mut ask = async |method: &str| {
+            let mut request = Request::builder().method(method);
+            for (name, value) in &fields {
+                request = request.header(*name, *value);
+            }
+            let request = request.uri(format!("http://proxy.example{path}"));
+            let answer = sender.send_request(request.body(Empty::new().boxed()).unwrap());
+            let answer = within(path, answer).await.unwrap();
+            assert_eq!(answer.status(), status, "{method} {path}");
+            let length = answer.headers()["content-length"].to_str().unwrap().to_owned();
+            (length, http2::body(answer).await.expect("an end"))
+        };
+        let ((length, body), head) = (ask("GET").await, ask("HEAD").await);
+        assert_eq!(length, body.len().to_string());
+        assert_eq!(head, (length, Bytes::new()), "HEAD {path}");
+
+        let fields = [frames::request("HEAD", path), fields].concat();
+        let block = frames::block(&fields);
+        frames.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block)).await;
+        loop {
+            let seen = within("a frame", frames.next()).await.unwrap();
+            let is_ours = seen.stream == stream;
+            assert!(!is_ours || seen.kind == HEADERS || seen.payload.is_empty(), "{seen:?}");
+            if is_ours && seen.flags & END_STREAM != 0 {
+                break;
+            }
+        }
     }
 }
 
