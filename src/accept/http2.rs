@@ -256,7 +256,7 @@ mod tests {
     use super::*;
     use crate::accept::Limits;
     use crate::accept::connection::serve_plain;
-    use crate::accept::wire::tests::limits;
+    use crate::accept::fixture::limits;
     use crate::accept::wire::{Stage, Watchdog};
 
     const DATA: u8 = 0;
