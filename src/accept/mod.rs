@@ -65,3 +65,6 @@ pub struct Limits {
     /// HTTP/2 frames of one connection that carry nothing, per second; ten seconds' worth may come at once, and more ends it.
     pub http2_frames: u32,
 }
+
+#[cfg(test)]
+mod fixture;

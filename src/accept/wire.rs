@@ -131,8 +131,13 @@ impl Wire {
         }
     }
 
-    /// A head is complete.
+    /// A head is complete. If the connection was overdue it no longer is: the head was here before it was ended, and what is said of its
+    /// answer is to be said anew. Of the proxy's own end the next look says again what is so.
     pub(super) fn head_ends(&self) {
+        if self.told.get() == Told::Overdue {
+            self.told.set(Told::Nothing);
+            self.too_slow.set(TooSlow::No);
+        }
         let now = Instant::now();
         self.owes_no_head(now);
         self.head_at.set(Some(now));
@@ -369,30 +374,19 @@ impl Watchdog {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::accept::addresses::Pace;
+    use std::convert::Infallible;
 
-    const HEADER: Duration = Duration::from_secs(10);
-    const IDLE: Duration = Duration::from_secs(75);
-    const SEND: Duration = Duration::from_secs(60);
+    use http::Response;
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+    use crate::accept::connection::{Terms, serve_plain};
+    use crate::accept::fixture::limits;
+    use crate::http1::stream::Stream;
 
     fn wire() -> Wire {
-        let limits = Limits {
-            connections: 1,
-            connections_per_address: 0,
-            pace: Pace { per_second: 0, burst: 0 },
-            header_bytes: 512,
-            body_bytes: 0,
-            frame_bytes: 0,
-            header_timeout: HEADER,
-            body_idle_timeout: IDLE,
-            idle_timeout: IDLE,
-            send_timeout: SEND,
-            http2_streams: 1,
-            http2_resets: 2,
-            http2_frames: 10,
-        };
-        Wire::new(&limits)
+        Wire::new(&limits())
     }
 
     async fn after(seconds: u64) -> Instant {
@@ -476,7 +470,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_watchdog_says_what_is_so_and_never_takes_it_back() {
+    async fn the_watchdog_says_what_is_so_until_a_head_belies_it() {
         let (dog, wire) = (Watchdog::default(), Rc::new(wire()));
         dog.watch(&wire);
         assert_eq!(dog.look(Instant::now(), Stage::Serving), LONGEST_STEP);
@@ -487,11 +481,48 @@ mod tests {
         assert_eq!(wire.told(), Told::Stop);
         dog.look(after(10).await, Stage::Stopping);
         assert_eq!(wire.told(), Told::Overdue);
+        dog.look(Instant::now(), Stage::Serving);
+        assert_eq!(wire.told(), Told::Overdue, "nothing else takes it back");
         wire.head_ends();
+        assert_eq!(
+            wire.told(),
+            Told::Nothing,
+            "its request is served, and its answer has its own time"
+        );
         dog.look(Instant::now(), Stage::Stopping);
-        assert_eq!(wire.told(), Told::Overdue);
+        assert_eq!(wire.told(), Told::Stop);
         drop(wire);
         dog.look(Instant::now(), Stage::Stopping);
         assert!(dog.wires.borrow().is_empty(), "who is gone is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_meets_the_end_of_its_connection_gets_its_whole_answer() {
+        const LENGTH: usize = 100_000;
+        let (wire, (mut client, io)) = (Rc::new(wire()), duplex(64));
+        let service = tower::service_fn(|_request| async {
+            Ok::<_, Infallible>(Response::new(Full::from("x".repeat(LENGTH))))
+        });
+        let terms = Terms { limits: limits(), refused: None };
+        let serving = serve_plain(Stream::Memory(io), Rc::clone(&wire), terms, service);
+        let asking = async {
+            for told in [Told::Nothing, Told::Overdue] {
+                // In one go: the connection's task finds both.
+                client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+                wire.tell(told);
+                let mut answer = Vec::new();
+                while answer.iter().filter(|byte| **byte == b'x').count() < LENGTH {
+                    assert!(
+                        client.read_buf(&mut answer).await.is_ok_and(|read| read > 0),
+                        "{told:?}"
+                    );
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = asking => {}
+            () = serving => panic!("it ended"),
+        }
     }
 }
