@@ -23,7 +23,7 @@ use hyper::body::Incoming as Http2Body;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::MAX_HEADERS;
 use super::connection::{Answers, HTTP2_PREFACE, Terms};
@@ -39,7 +39,7 @@ use crate::local::LocalExecutor;
 /// How often an HTTP/2 client without traffic is asked whether it is still there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
 
-/// How long an HTTP/2 connection that is overdue may take to end by itself.
+/// How long an HTTP/2 connection that is overdue may take to end by itself, when nothing is under way on it.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Streams that a client may have reset before the proxy has looked at them; one more ends the connection.
@@ -78,6 +78,7 @@ pub(super) async fn serve<S: Answers>(
         if let Some(refused) = refused(&request) {
             request.extensions_mut().insert(refused);
         }
+        answering.stream_opens();
         let answer = service.clone().call(request);
         let wire = Rc::clone(&answering);
         async move { answer.await.map(|answer| answer.map(|body| Unread::new(body, wire))) }
@@ -88,7 +89,7 @@ pub(super) async fn serve<S: Answers>(
         connection.as_mut().graceful_shutdown();
     }
     let mut told = Told::Nothing;
-    let mut farewell = pin!(None::<tokio::time::Sleep>);
+    let mut farewell = pin!(None::<Sleep>);
     poll_fn(|cx| {
         let now = wire.listens(cx);
         if now == Told::Flood {
@@ -96,7 +97,8 @@ pub(super) async fn serve<S: Answers>(
             return Poll::Ready(());
         }
         if now > told {
-            // A client is told first (GOAWAY), so that it knows that a request it sends at this moment was not taken.
+            // A client is told first (GOAWAY). What it has sent before it knows is served as ever: h2 takes new streams until the client has
+            // acknowledged the PING behind the GOAWAY, and then says which was the last.
             connection.as_mut().graceful_shutdown();
             if now == Told::Overdue {
                 farewell.set(Some(tokio::time::sleep(FAREWELL)));
@@ -108,9 +110,26 @@ pub(super) async fn serve<S: Answers>(
         if connection.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        farewell.as_mut().as_pin_mut().map_or(Poll::Pending, |farewell| farewell.poll(cx))
+        poll_farewell(farewell.as_mut(), wire, cx)
     })
     .await;
+}
+
+/// Waits for the end of a farewell, if there is one. What came before the client knew of it is not cut: after its answer the connection ends
+/// by itself, or by the next farewell if the client says nothing.
+fn poll_farewell(
+    mut farewell: Pin<&mut Option<Sleep>>,
+    wire: &Wire,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    loop {
+        let Some(waiting) = farewell.as_mut().as_pin_mut() else { return Poll::Pending };
+        ready!(waiting.poll(cx));
+        if wire.may_end(FAREWELL) {
+            return Poll::Ready(());
+        }
+        farewell.set(Some(tokio::time::sleep(FAREWELL)));
+    }
 }
 
 fn builder(terms: &Terms) -> http2::Builder<LocalExecutor> {
@@ -220,5 +239,120 @@ impl AsyncWrite for Metered {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http::Response;
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::sync::watch;
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+    use crate::accept::Limits;
+    use crate::accept::connection::serve_plain;
+    use crate::accept::fixture::limits;
+    use crate::accept::wire::{Stage, Watchdog};
+
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const PING_FRAME: u8 = 6;
+    const GOAWAY: u8 = 7;
+    const END_STREAM: u8 = 1;
+    const ACK: u8 = 1;
+    const END_HEADERS: u8 = 4;
+
+    /// A client of few words (RFC 9113 4.1).
+    struct Client {
+        io: DuplexStream,
+        /// What it was asked, whether it is still there.
+        asked: Vec<u8>,
+    }
+
+    impl Client {
+        async fn say(&mut self, kind: u8, flags: u8, stream: u8, payload: &[u8]) {
+            let head = [0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
+            self.io.write_all(&[&head, payload].concat()).await.unwrap();
+        }
+
+        /// The next frame of a kind, its payload; `None` at the end.
+        async fn hear(&mut self, wanted: u8) -> Option<Vec<u8>> {
+            loop {
+                let mut head = [0; 9];
+                self.io.read_exact(&mut head).await.ok()?;
+                let mut payload =
+                    vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+                self.io.read_exact(&mut payload).await.ok()?;
+                if head[3] == wanted {
+                    return Some(payload);
+                }
+                if head[3] == PING_FRAME {
+                    self.asked = payload;
+                }
+            }
+        }
+    }
+
+    /// A POST without a body, in literals that are not indexed (RFC 7541 6.2.2).
+    fn post() -> Vec<u8> {
+        let fields =
+            [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+        let field = |(name, value): (&str, &str)| {
+            [&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()]
+                .concat()
+        };
+        fields.into_iter().flat_map(field).collect()
+    }
+
+    /// Waits until it is told that the connection ends, asks for something that takes longer than a farewell, and maybe says that it has heard.
+    async fn asks_too_late(mut client: Client, hears: bool) {
+        client.io.write_all(HTTP2_PREFACE).await.unwrap();
+        client.say(SETTINGS, 0, 0, &[]).await;
+        client.hear(GOAWAY).await.expect("a farewell");
+        client.say(HEADERS, END_HEADERS | END_STREAM, 1, &post()).await;
+        assert_eq!(client.hear(DATA).await.as_deref(), Some(&b"done"[..]), "hears: {hears}");
+        if hears {
+            let asked = std::mem::take(&mut client.asked);
+            client.say(PING_FRAME, ACK, 0, &asked).await;
+        }
+        while client.hear(GOAWAY).await.is_some() {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_before_its_client_knew_of_the_end_is_answered() {
+        for hears in [true, false] {
+            let (mine, theirs) = duplex(64 * 1024);
+            // So short that nobody is asked before whether he is there.
+            let limits = Limits { idle_timeout: PING / 2, ..limits() };
+            let (dog, wire) = (Watchdog::default(), Rc::new(Wire::new(&limits)));
+            dog.watch(&wire);
+            let (_end, ending) = watch::channel(Stage::Serving);
+            let serving = Rc::clone(&wire);
+            let service = tower::service_fn(move |_request| {
+                let wire = Rc::clone(&serving);
+                async move {
+                    wire.request_begins();
+                    tokio::time::sleep(2 * FAREWELL).await;
+                    wire.request_ends(Instant::now(), true);
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"done"))))
+                }
+            });
+            let terms = Terms { limits, refused: None };
+            let play = LocalSet::new();
+            play.spawn_local(async move { dog.run(ending).await });
+            let run = async {
+                let serving =
+                    spawn_local(serve_plain(Stream::Memory(theirs), wire, terms, service));
+                asks_too_late(Client { io: mine, asked: Vec::new() }, hears).await;
+                tokio::time::timeout(2 * FAREWELL, serving).await.expect("the end").unwrap();
+            };
+            play.run_until(run).await;
+        }
     }
 }

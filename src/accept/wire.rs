@@ -80,6 +80,8 @@ pub struct Wire {
     /// When the head was complete of the request that begins next.
     head_at: Cell<Option<Instant>>,
     in_flight: Cell<u32>,
+    /// A stream was taken whose request has not begun yet.
+    opening: Cell<bool>,
     /// Answers of which more is here than the client takes.
     unread: Cell<u32>,
     /// Changes whenever the client takes something.
@@ -111,6 +113,7 @@ impl Wire {
             active: Cell::new(opened),
             head_at: Cell::new(None),
             in_flight: Cell::new(0),
+            opening: Cell::new(false),
             unread: Cell::new(0),
             taken: Cell::new(0),
             stands: Cell::new(None),
@@ -176,6 +179,7 @@ impl Wire {
 
     /// A request begins; answers when its head was complete.
     pub fn request_begins(&self) -> Instant {
+        self.opening.set(false);
         self.in_flight.set(self.in_flight.get() + 1);
         self.head_at.take().unwrap_or_else(Instant::now)
     }
@@ -243,6 +247,18 @@ impl Wire {
     /// The same, if no request counts it: each was over when its last bytes had been handed on.
     pub fn was_too_slow_unseen(&self) -> bool {
         self.too_slow.get() == TooSlow::Yes && self.in_flight.get() == 0
+    }
+
+    /// An HTTP/2 connection has taken a stream: its request begins when its task runs.
+    pub(super) fn stream_opens(&self) {
+        self.opening.set(true);
+    }
+
+    /// Whether an HTTP/2 connection that is overdue may end now: nothing is under way on it, and nothing was for so long, in which the last
+    /// answer could go. Or the client does not read, and would not see what is under way.
+    pub(super) fn may_end(&self, rest: Duration) -> bool {
+        let is_at_rest = self.in_flight.get() == 0 && !self.opening.get();
+        self.too_slow.get() != TooSlow::No || is_at_rest && self.active.get().elapsed() >= rest
     }
 
     /// What the watchdog has said. The task is woken when it says more.
