@@ -3,12 +3,15 @@
 //! The command line reads them back, so that it tells the operator the same words whether the proxy or it itself
 //! was asked.
 
+use std::error::Error;
+use std::iter::successors;
 use std::time::Duration;
 
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 
+use super::patience::Late;
 use crate::config::live::Refused;
 use crate::observe::code::error_body;
 
@@ -27,12 +30,13 @@ pub struct AdminError {
 impl AdminError {
     /// Every code with its status, as `docs/errors.md` lists them.
     #[cfg(test)]
-    pub(super) const ALL: [(&str, u16); 17] = [
+    pub(super) const ALL: [(&str, u16); 18] = [
         ("CUTA400", 400),
         ("CUTA401", 401),
         ("CUTA403", 403),
         ("CUTA404", 404),
         ("CUTA405", 405),
+        ("CUTA408", 408),
         ("CUTA409", 409),
         ("CUTA4091", 409),
         ("CUTA4092", 409),
@@ -199,6 +203,15 @@ impl From<Refused> for AdminError {
 
 impl From<BytesRejection> for AdminError {
     fn from(rejection: BytesRejection) -> Self {
+        let cause: &(dyn Error + 'static) = &rejection;
+        if successors(Some(cause), |cause| (*cause).source()).any(|cause| cause.is::<Late>()) {
+            return Self::new(
+                "CUTA408",
+                StatusCode::REQUEST_TIMEOUT,
+                Late.to_string(),
+                "It has limits.header_timeout, and never less than 2 s. Nothing was changed; send the request again.",
+            );
+        }
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             return Self::new(
                 "CUTA413",

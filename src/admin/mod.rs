@@ -23,6 +23,8 @@ mod error;
 mod guard;
 mod lifecycle;
 mod listener;
+mod patience;
+mod places;
 mod questions;
 mod replicas;
 mod rollout;

@@ -16,6 +16,7 @@ mod support;
 mod access;
 /// What one client address may take.
 mod addresses;
+mod admin_clients;
 /// The auth service: one owner, nothing sent twice.
 mod auth;
 /// What is small to send and large to take.

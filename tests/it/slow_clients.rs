@@ -357,24 +357,6 @@ async fn the_admin_listener_closes_slow_heads() {
 }
 
 #[tokio::test]
-async fn a_flood_of_the_admin_listener_takes_so_many_descriptors_and_no_more() {
-    let world = World::start().set("limits.header_timeout", "\"5m\"").await;
-    let mut flood = Vec::new();
-    for _ in 0..512 {
-        flood.push(Conn::open(world.admin).await);
-    }
-    let is_answered = async || {
-        let mut conn = Conn::open(world.admin).await;
-        conn.try_send(format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", world.admin)).await;
-        within("an answer, or the end", conn.head()).await.is_some()
-    };
-    assert!(!is_answered().await);
-    world.client().get("/rest/v1/todos").await.served_by(Side::Old);
-    drop(flood);
-    eventually("a free place", is_answered).await;
-}
-
-#[tokio::test]
 async fn a_client_with_the_smallest_of_buffers_is_served_like_any_other() {
     let world = World::start().set("limits.send_timeout", "\"2s\"").await;
     world.old.answers(|_| {
