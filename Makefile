@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test ci fmt lint unit e2e e2e-beside-builds screenshots k8s alerts rules image-check instructions fuzz fuzz-briefly build soak bench bench-parts bench-verify h2spec check clean
+.PHONY: help demo test ci fmt lint unit e2e screenshots k8s alerts rules image-check instructions fuzz fuzz-briefly build soak bench bench-parts bench-verify h2spec check clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -11,7 +11,10 @@ help: ## this list
 demo: ## two real projects, real users, one number that moves them (DEMO_EXIT=1: end after the script)
 	@demo/run.sh
 
-test: fmt lint k8s alerts unit fuzz-briefly e2e-beside-builds image-check instructions ## everything that must pass: format, lints, manifests, alerts, unit, property, integration and end-to-end tests, the image's program, what a request costs
+# What image-check and instructions need is built beside all the rest, at the lowest priority: tests wait for sockets, and a compiler's last crate has one core to itself.
+test: ## everything that must pass: format, lints, manifests, alerts, unit, property, integration and end-to-end tests, the image's program, what a request costs
+	tests/beside.sh $(TARGET)/builds.log tests/image/programs.sh -- $(MAKE) --no-print-directory fmt lint k8s alerts unit fuzz-briefly e2e
+	@$(MAKE) --no-print-directory image-check instructions
 
 ci: test ## what .ci/run runs
 
@@ -35,12 +38,6 @@ fuzz-briefly:
 e2e: ## the end-to-end suite: real PostgreSQL, real upstreams, supabase-js and supabase-py
 	$(CARGO) test --locked --no-run --test it
 	CUTOVER_BIN=$(abspath $(TARGET))/debug/cutover tests/e2e/run.sh
-
-# The end-to-end tests leave half of two cores idle: what image-check and instructions need is built meanwhile, at the lowest priority.
-e2e-beside-builds:
-	@mkdir -p $(TARGET); { nice -n 19 tests/image/check.sh --build && nice -n 19 benches/instructions/run.py --build; } > $(TARGET)/builds.log 2>&1 & builds=$$!; \
-	$(MAKE) --no-print-directory e2e; tests=$$?; \
-	wait $$builds || { cat $(TARGET)/builds.log; exit 1; }; exit $$tests
 
 screenshots: ## docs/console-*.png again: both projects, forty users, five minutes
 	$(CARGO) build --locked --bin cutover
