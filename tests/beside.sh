@@ -7,9 +7,11 @@ log=$1 other=$2
 shift 3
 
 mkdir -p "$(dirname "$log")"
-# A session of its own: it is ended with whatever it has started.
-setsid nice -n 19 "$other" >"$log" 2>&1 </dev/null &
+# A group of its own, so that it is ended with whatever it has started; not a session, to which the kernel would give half of the processors whatever its priority.
+set -m
+nice -n 19 "$other" >"$log" 2>&1 </dev/null &
 beside=$!
+set +m
 stop() { kill -TERM -- "-$beside" 2>/dev/null || true; }
 trap 'stop; exit 130' INT TERM
 
