@@ -11,9 +11,9 @@ help: ## this list
 demo: ## two real projects, real users, one number that moves them (DEMO_EXIT=1: end after the script)
 	@demo/run.sh
 
-# What image-check and instructions need is built beside all the rest, at the lowest priority: tests wait for sockets, and a compiler's last crate has one core to itself.
+# What end-to-end tests, image-check and instructions need beside the tests themselves is built beside all the rest, at the lowest priority: tests wait for sockets, and a compiler's last crate has one core to itself.
 test: ## everything that must pass: format, lints, manifests, alerts, unit, property, integration and end-to-end tests, the image's program, what a request costs
-	tests/beside.sh $(TARGET)/builds.log tests/image/programs.sh -- $(MAKE) --no-print-directory fmt lint k8s alerts unit fuzz-briefly e2e
+	tests/beside.sh $(TARGET)/builds.log tests/programs.sh -- $(MAKE) --no-print-directory fmt lint k8s alerts unit fuzz-briefly e2e
 	@$(MAKE) --no-print-directory image-check instructions
 
 ci: test ## what .ci/run runs
