@@ -1,5 +1,5 @@
-//! What identify, decide and rewrite cost together, for the request of the side-by-side bench with a token that the worker has seen: less
-//! than a microsecond, whatever the percentage, the size of the map and the number of pins. And with a token that it has not seen.
+//! What identify, decide and rewrite cost together, for the request of the side-by-side bench with a token that the worker has seen:
+//! the same whatever the percentage, the size of the map and the number of pins. And with a token that it has not seen.
 
 #![expect(missing_docs, reason = "criterion's macro makes a public function without one")]
 #![expect(clippy::unwrap_used, reason = "a bench: whatever fails ends it")]
